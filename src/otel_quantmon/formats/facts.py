@@ -1,0 +1,86 @@
+"""What is known of a model before it runs: plain records, no runtime behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["ModelFacts", "QuantizationParameters", "TensorFacts"]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationParameters:
+    """``real = scale * (code - zero_point)``, per tensor (one element) or along ``axis``.
+
+    Attributes:
+        scales: one per tensor, or one per index of ``axis``.
+        zero_points: as many as ``scales``.
+        dtype: type of the codes, as numpy names it (``"int8"``), or ``"int4"`` and ``"uint4"``.
+        axis: the quantized dimension, None when per tensor.
+    """
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    dtype: str
+    axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One input or output of a graph.
+
+    Attributes:
+        name: as the runtime names it.
+        dtype: element type as numpy names it (``"float32"``), ``"bfloat16"``, ``"int4"``, ``"string"``,
+            or ``"sequence"``, ``"map"``, ``"optional"`` for what is not a tensor.
+        shape: None where a dimension is dynamic; None as a whole when the rank is unknown.
+        quantization: the tensor's own parameters (TFLite), or those of the QuantizeLinear that
+            reads a float input, the DequantizeLinear that writes a float output (ONNX).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+    quantization: QuantizationParameters | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model file says of itself.
+
+    Attributes:
+        format: ``"onnx"``, ``"ort"``, ``"tflite"`` or ``"unknown"``.
+        scheme: a value of ``quantmon.quantization.scheme``.
+        weight_type: type of most of the weights' elements (``"int8"``, ``"float16"``...), None if unknown.
+        activation_type: type in which the operators that hold weights compute, None if unknown.
+        weight_bits: 4, 8, 16, 32...; None if unknown.
+        name: the model's name for itself; None when it has none that tells it from others.
+        version: the model's version, as text; None if it states none.
+        size: bytes of the file, external data included; or of the buffer.
+        inputs, outputs: those of the main graph, constants excluded.
+        metadata: the model's own key-value pairs.
+        operators: how often each operator occurs, subgraphs included.
+        arena: bytes of tensors that live at once at the peak, for a runtime that plans one arena (TFLite).
+        stateful: True when state is kept inside the runtime between two calls (TFLite variables).
+        unknown: for each fact that could not be read, why.
+    """
+
+    format: str
+    scheme: str
+    weight_type: str | None = None
+    activation_type: str | None = None
+    weight_bits: int | None = None
+    name: str | None = None
+    version: str | None = None
+    size: int | None = None
+    inputs: tuple[TensorFacts, ...] = ()
+    outputs: tuple[TensorFacts, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    operators: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
+    arena: int | None = None
+    stateful: bool = False
+    unknown: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
