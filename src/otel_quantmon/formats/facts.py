@@ -35,11 +35,15 @@ class TensorFacts:
 
     Attributes:
         name: as the runtime names it.
-        dtype: element type as numpy names it (``"float32"``), ``"bfloat16"``, ``"int4"``, ``"string"``,
-            or ``"sequence"``, ``"map"``, ``"optional"`` for what is not a tensor.
+        dtype: element type as numpy names it (``"float32"``), as ml_dtypes does where numpy has none
+            (``"bfloat16"``, ``"int4"``), ``"string"``, TFLite's ``"resource"`` and ``"variant"``, or
+            ``"sequence"``, ``"map"``, ``"optional"``, ``"sparse"``, ``"opaque"`` for what is not a dense
+            tensor; ``"undefined"`` when the file does not say or the type is newer than this reader.
         shape: None where a dimension is dynamic; None as a whole when the rank is unknown.
         quantization: the tensor's own parameters (TFLite), or those of the QuantizeLinear that
-            reads a float input, the DequantizeLinear that writes a float output (ONNX).
+            reads a float input, the DequantizeLinear that writes a float output (ONNX), through
+            operators that only move values. Of integer inputs and outputs, those of the operator there.
+            Scales are positive and finite.
     """
 
     name: str
@@ -54,9 +58,10 @@ class ModelFacts:
 
     Attributes:
         format: ``"onnx"``, ``"ort"``, ``"tflite"`` or ``"unknown"``.
-        scheme: a value of ``quantmon.quantization.scheme``.
+        scheme: a value of ``quantmon.quantization.scheme``; ``"unknown"`` when there is no file to read.
         weight_type: type of most of the weights' elements (``"int8"``, ``"float16"``...), None if unknown.
-        activation_type: type in which the operators that hold weights compute, None if unknown.
+        activation_type: type in which the operators that hold weights compute, None if unknown. With dynamic
+            quantization that of the codes made at run time: uint8 in ONNX, int8 in TFLite.
         weight_bits: 4, 8, 16, 32...; None if unknown.
         name: the model's name for itself; None when it has none that tells it from others.
         version: the model's version, as text; None if it states none.
@@ -64,7 +69,8 @@ class ModelFacts:
         inputs, outputs: those of the main graph, constants excluded.
         metadata: the model's own key-value pairs.
         operators: how often each operator occurs, subgraphs included.
-        arena: bytes of tensors that live at once at the peak, for a runtime that plans one arena (TFLite).
+        arena: bytes of tensors that live at once at the peak, for a runtime that plans one arena (TFLite);
+            dynamic dimensions count as 1, and scratch memory and gaps come on top.
         stateful: True when state is kept inside the runtime between two calls (TFLite variables).
         unknown: for each fact that could not be read, why.
     """

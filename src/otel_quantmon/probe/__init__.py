@@ -1,0 +1,1 @@
+"""The hot path: one probe per loaded model, which counts, times, and decides what is looked at."""

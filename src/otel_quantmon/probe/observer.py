@@ -1,0 +1,128 @@
+"""Where the rooms meet, once for each pair of providers: what is loaded, what waits, what is reported."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from otel_quantmon import semconv
+from otel_quantmon.probe.model import Model
+from otel_quantmon.probe.probe import Probe
+from otel_quantmon.probe.recorder import Recorder
+from otel_quantmon.probe.report import Report
+from otel_quantmon.probe.series import Series, SeriesKey
+from otel_quantmon.settings import Settings
+from otel_quantmon.telemetry.instruments import Attributes, Instruments
+from otel_quantmon.telemetry.spans import Spans
+
+__all__ = ["OTHER", "Observer", "observer_of", "observers"]
+
+OTHER = "other"
+"""Name that the models past ``max_models`` share."""
+
+
+class Observer:
+    """Observes models and reports them to one pair of providers, None for the global ones.
+
+    Attributes:
+        providers: tracer provider and meter provider.
+        spans, instruments, recorder: the ways out.
+        queue_size: records that may wait in a lane.
+        load_overhead, collect_overhead: nanoseconds spent beside the loading of models, and in collections.
+    """
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, settings: Settings
+    ) -> None:
+        self.providers = (tracer_provider, meter_provider)
+        self.load_overhead = 0
+        self.collect_overhead = 0
+        self._max_models = settings.max_models
+        self._lock = threading.Lock()
+        self._probes: weakref.WeakValueDictionary[int, Probe] = weakref.WeakValueDictionary()
+        self._series: weakref.WeakValueDictionary[SeriesKey, Series] = weakref.WeakValueDictionary()
+        self._names: set[str] = set()
+        self.spans = Spans(tracer_provider)
+        self.recorder = Recorder(lambda: self.instruments)
+        self.queue_size = settings.queue_size
+        self.instruments = Instruments(meter_provider, Report(self).measure)
+
+    def idle(self) -> bool:
+        """True while there is nowhere to report to: no SDK, no provider yet, or both switched off."""
+        return not (self.instruments.recording() or self.spans.recording())
+
+    def add(self, probe: Probe) -> None:
+        """Report ``probe`` for as long as it lives."""
+        with self._lock:
+            self._probes[id(probe)] = probe
+
+    def probes(self) -> list[Probe]:
+        """Those alive."""
+        # The references are copied in one step; iterating the mapping would fail when a thread adds to it.
+        return [probe for reference in self._probes.valuerefs() if (probe := reference()) is not None]
+
+    def live_series(self) -> list[Series]:
+        """Those of models that are alive, or that have records waiting."""
+        return [series for reference in self._series.valuerefs() if (series := reference()) is not None]
+
+    def series(self, model: Model) -> Series:
+        """The series of ``model``, shared with the models of the same attributes."""
+        key = self.key(model)
+        with self._lock:
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = Series(key, model.settings)
+            return series
+
+    def key(self, model: Model) -> SeriesKey:
+        """What tells the series of ``model`` from others."""
+        name = model.name
+        # Names come from files and buffers, so only a limit keeps the number of series bounded.
+        with self._lock:
+            if name not in self._names:
+                if len(self._names) < self._max_models:
+                    self._names.add(name)
+                else:
+                    name = OTHER
+        return name, model.loaded.runtime, model.facts.scheme, model.loaded.provider
+
+    def loaded(self, model: Model, seconds: float, error_type: str | None, overhead: int) -> None:
+        """Record that ``model`` took ``seconds`` to load, and the observation ``overhead`` nanoseconds."""
+        attributes: Attributes = dict(zip(semconv.MODEL_ATTRIBUTES, self.key(model), strict=True))
+        if error_type is not None:
+            attributes[semconv.ERROR_TYPE] = error_type
+        self.instruments.load_duration.record(seconds, attributes)
+        self.load_overhead += overhead
+
+    def after_fork(self) -> None:
+        """In a child: forget what the parent reports, and what threads held that are not here."""
+        self._lock = threading.Lock()
+        self.load_overhead = self.collect_overhead = 0
+        self.recorder.forget()
+        for probe in self.probes():
+            probe.model.reset_lock()
+
+
+# The meter of a provider calls the observer for as long as the provider lives, and cannot be told to stop: an
+# observer is therefore found again when instrumentation is switched on again, never made twice.
+_observers: list[Observer] = []
+
+
+def observer_of(
+    tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, settings: Settings
+) -> Observer:
+    """The observer for these providers; ``settings`` size its queue and its series if it is new."""
+    for observer in _observers:
+        if observer.providers[0] is tracer_provider and observer.providers[1] is meter_provider:
+            return observer
+    observer = Observer(tracer_provider, meter_provider, settings)
+    _observers.append(observer)
+    return observer
+
+
+def observers() -> list[Observer]:
+    """All that were ever made in this process."""
+    return list(_observers)

@@ -1,0 +1,71 @@
+"""One loaded model under observation."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from otel_quantmon.hooks import NO_HOOKS, Hooks
+from otel_quantmon.probe.lane import Lane
+from otel_quantmon.probe.loaded import LoadedModel, Method
+from otel_quantmon.probe.model import Model
+from otel_quantmon.probe.watchdog import Timeouts
+from otel_quantmon.settings import Settings
+
+if TYPE_CHECKING:
+    from otel_quantmon.probe.observer import Observer
+
+__all__ = ["Probe"]
+
+
+class Probe:
+    """Hangs on the runtime's object, keeps nothing of it alive, and goes when it goes.
+
+    Attributes:
+        instance: the runtime's object.
+        model: the loaded model.
+        lanes: by method; None for one that is not to be observed. A method that is not in it
+            has not been called yet, see `lane`.
+        load_rss: bytes by which the process grew while the model was loaded, None when that was not seen.
+    """
+
+    __slots__ = ("__weakref__", "_hooks", "_observer", "_timeouts", "instance", "lanes", "load_rss", "model")
+
+    def __init__(
+        self,
+        instance: object,
+        loaded: LoadedModel,
+        observer: Observer,
+        settings: Settings,
+        hooks: Hooks = NO_HOOKS,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.instance = weakref.ref(instance)
+        self.model = Model(loaded, settings)
+        self.lanes: dict[Method, Lane | None] = {}
+        self.load_rss: int | None = None
+        self._observer = observer
+        self._hooks = hooks
+        self._timeouts = timeouts
+
+    def lane(self, method: Method) -> Lane | None:
+        """The lane of ``method``, made at its first call."""
+        lane = None
+        if self.model.settings.enabled:
+            probe = weakref.ref(self)
+            lane = Lane(
+                self.model, method, self._observer, self._hooks, self._timeouts, lambda: probe() is not None
+            )
+        # Two threads may both come here first; what counts is that both go on with the same lane.
+        kept = self.lanes.setdefault(method, lane)
+        if kept is lane and lane is not None:
+            self._observer.recorder.add(lane)
+        return kept
+
+    def reload(self, loaded: LoadedModel) -> None:
+        """Take over what a re-created session tells, such as the provider that it fell back to."""
+        loaded = replace(loaded, source=None)
+        if loaded != self.model.loaded:
+            self.model.loaded = loaded
+            self.lanes = {}

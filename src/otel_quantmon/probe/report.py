@@ -1,0 +1,144 @@
+"""What is read at a collection, metric by metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from otel_quantmon import semconv
+from otel_quantmon.probe.process import cpu_isa, resident_memory
+from otel_quantmon.probe.worker import worker
+from otel_quantmon.telemetry.instruments import Measurements
+
+if TYPE_CHECKING:
+    from otel_quantmon.monitors.latency import LatencySummary
+    from otel_quantmon.probe.observer import Observer
+    from otel_quantmon.probe.series import Series, SeriesKey
+
+__all__ = ["Report"]
+
+
+class Report:
+    """Reads the current points of every observed metric from ``observer``."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._points = {
+            semconv.METRIC_INFERENCE_ACTIVE: self._active,
+            semconv.METRIC_INFERENCE_WINDOW_DURATION: self._window_duration,
+            semconv.METRIC_INFERENCE_DURATION_DRIFT: self._drift,
+            semconv.METRIC_MODEL_INFO: self._info,
+            semconv.METRIC_MEMORY_USAGE: self._memory_usage,
+            semconv.METRIC_MEMORY_ALLOCATED: self._memory_allocated,
+            semconv.METRIC_MEMORY_GROWTH: self._memory_growth,
+            semconv.METRIC_OVERHEAD_DURATION: self._overhead,
+        }
+
+    def measure(self, metric: semconv.Metric) -> Measurements:
+        """The points of ``metric`` after everything that waits has been recorded; none if it has none."""
+        started = perf_counter_ns()
+        recorder = self._observer.recorder
+        points: Measurements = []
+        with recorder.lock:
+            recorder.drain()
+            if metric in self._points:
+                points = list(self._points[metric]())
+        self._observer.collect_overhead += perf_counter_ns() - started
+        return points
+
+    def _active(self) -> Measurements:
+        active: dict[SeriesKey, int] = {}
+        for probe in self._observer.probes():
+            for lane in list(probe.lanes.values()):
+                if lane is not None:
+                    key = lane.series.key
+                    active[key] = active.get(key, 0) + len(lane.in_flight)
+        for key, count in active.items():
+            yield count, dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True))
+
+    def _window_duration(self) -> Measurements:
+        for series, summary in self._summaries():
+            yield summary.mean, {**series.attributes, semconv.STATISTIC: "mean"}
+            yield summary.p50, {**series.attributes, semconv.STATISTIC: "p50"}
+            yield summary.p95, {**series.attributes, semconv.STATISTIC: "p95"}
+            yield summary.p99, {**series.attributes, semconv.STATISTIC: "p99"}
+
+    def _drift(self) -> Measurements:
+        for series, summary in self._summaries():
+            if summary.drift is not None:
+                yield summary.drift, series.attributes
+
+    def _summaries(self) -> Iterator[tuple[Series, LatencySummary]]:
+        now = perf_counter_ns()
+        for series in self._observer.live_series():
+            summary = series.latency.summary(now)
+            if summary is not None:
+                yield series, summary
+
+    def _info(self) -> Measurements:
+        seen: set[tuple[object, ...]] = set()
+        for probe in self._observer.probes():
+            model = probe.model
+            facts = model.facts
+            optional = {
+                semconv.MODEL_DIGEST: model.digest,
+                semconv.MODEL_FORMAT: facts.format,
+                semconv.MODEL_VERSION: model.version,
+                semconv.RUNTIME_VERSION: model.loaded.runtime_version,
+                semconv.QUANTIZATION_WEIGHT_TYPE: facts.weight_type,
+                semconv.QUANTIZATION_ACTIVATION_TYPE: facts.activation_type,
+                semconv.CPU_ISA: cpu_isa(),
+            }
+            known = {name: value for name, value in optional.items() if value is not None}
+            attributes = {
+                **dict(zip(semconv.MODEL_ATTRIBUTES, self._observer.key(model), strict=True)),
+                **known,
+            }
+            point = tuple(attributes.items())
+            if model.settings.enabled and point not in seen:
+                seen.add(point)
+                yield 1, {**attributes}
+
+    def _memory_usage(self) -> Measurements:
+        usage: dict[tuple[SeriesKey, semconv.MemoryType], int] = {}
+
+        def add(key: SeriesKey, kind: semconv.MemoryType, size: int | None) -> None:
+            if size is not None:
+                usage[key, kind] = usage.get((key, kind), 0) + size
+
+        for probe in self._observer.probes():
+            if probe.model.settings.enabled:
+                key = self._observer.key(probe.model)
+                add(key, "model_file", probe.model.facts.size)
+                add(key, "tensor_arena", probe.model.facts.arena)
+                add(key, "load_rss", probe.load_rss)
+        for series in self._observer.live_series():
+            add(series.key, "io", series.io_bytes)
+        for (key, kind), size in usage.items():
+            yield size, {**dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True)), semconv.MEMORY_TYPE: kind}
+        if usage:
+            yield resident_memory(), {semconv.MEMORY_TYPE: "process_rss"}
+
+    def _memory_allocated(self) -> Measurements:
+        for key, total in self._observer.recorder.allocated.items():
+            yield total, dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True))
+
+    def _memory_growth(self) -> Measurements:
+        for series in self._observer.live_series():
+            series.growth.observe(series.calls, resident_memory())
+            slope = series.growth.slope()
+            if slope is not None:
+                yield slope, series.attributes
+
+    def _overhead(self) -> Measurements:
+        recorder = self._observer.recorder
+        spent: dict[semconv.OverheadRoom, int] = {
+            "call": recorder.calls_overhead,
+            "drain": recorder.drain_overhead,
+            "collect": self._observer.collect_overhead,
+            "load": self._observer.load_overhead,
+            "worker": worker.busy,
+        }
+        for room, nanoseconds in spent.items():
+            yield nanoseconds * 1e-9, {semconv.OVERHEAD_ROOM: room}

@@ -1,0 +1,204 @@
+"""What ties an instrumentor to the objects of a runtime: it patches their class, and finds or makes their probes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import wraps
+from time import perf_counter_ns
+from typing import Any, Protocol, TypeVar
+
+from opentelemetry.context import get_current
+
+from otel_quantmon.guard import guarded, internal_error
+from otel_quantmon.hooks import NO_HOOKS, Hooks
+from otel_quantmon.probe.call import PROBE, error_type_of, observed, suppressed
+from otel_quantmon.probe.lane import Lane
+from otel_quantmon.probe.loaded import LoadedModel, Method
+from otel_quantmon.probe.model import Model
+from otel_quantmon.probe.observer import Observer
+from otel_quantmon.probe.probe import Probe
+from otel_quantmon.probe.process import resident_memory
+from otel_quantmon.probe.watchdog import Timeouts
+from otel_quantmon.probe.worker import worker
+from otel_quantmon.runtimes.patching import Patches
+from otel_quantmon.settings import Settings
+
+__all__ = ["Attachment", "Description"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Description(Protocol):
+    """Reads a model from the runtime's object."""
+
+    def __call__(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> LoadedModel:
+        """Describe ``instance``, which was constructed with these arguments.
+
+        Without arguments if that was not seen. ``instance`` is None if the construction failed; then the
+        arguments are all there is to tell.
+        """
+        ...
+
+
+class _NoLanes(dict[Method, None]):
+    def __missing__(self, _: Method) -> None:
+        return None
+
+
+class _NotObserved:
+    """Takes the place of the probe on an object that could not be given one."""
+
+    __slots__ = ()
+    lanes = _NoLanes()
+
+
+_NOT_OBSERVED = _NotObserved()
+
+
+class Attachment:
+    """Attaches probes to the objects of one class, for one instrumentor while it is on.
+
+    Args:
+        describe: reads a model from an object of the class.
+        observer, settings, hooks, timeouts: what the probes are made with.
+    """
+
+    def __init__(
+        self,
+        describe: Description,
+        observer: Observer,
+        settings: Settings,
+        hooks: Hooks = NO_HOOKS,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self._describe = describe
+        self._observer = observer
+        self._settings = settings
+        self._hooks = hooks
+        self._timeouts = timeouts
+        self._patches = Patches()
+        self._probes: weakref.WeakValueDictionary[int, Probe] = weakref.WeakValueDictionary()
+        self._attached_through: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._active = True
+
+    def patch_method(
+        self,
+        cls: type,
+        method: Method,
+        wrap: Callable[[Any, Method, Callable[[Any, Method], Lane | None]], Any] = observed,
+    ) -> None:
+        """Observe ``cls.<method.name>``, by the wrapper that ``wrap`` makes of it."""
+        self._patches.apply(cls, method.name, lambda original: wrap(original, method, self.lane_of))
+
+    def patch_construction(self, cls: type) -> None:
+        """Observe ``cls.__init__``."""
+
+        def wrap(original: F) -> F:
+            @wraps(original)
+            def construct(instance: Any, /, *args: Any, **kwargs: Any) -> None:
+                self._load(lambda: (original(instance, *args, **kwargs), instance)[1], args, kwargs)
+
+            return construct  # type: ignore[return-value]  # as in `observed`
+
+        self._patches.apply(cls, "__init__", wrap)
+
+    def patch_factory(self, cls: type, name: str) -> None:
+        """Observe ``cls.<name>``, a classmethod that constructs."""
+
+        def wrap(original: Any) -> Any:
+            function = original.__func__
+
+            @wraps(function)
+            def construct(owner: type, /, *args: Any, **kwargs: Any) -> Any:
+                return self._load(lambda: function(owner, *args, **kwargs), args, kwargs)
+
+            return classmethod[Any, Any, Any](construct)
+
+        self._patches.apply(cls, name, wrap)
+
+    def patch_change(self, cls: type, name: str) -> None:
+        """Observe ``cls.<name>``, after which a model may have to be described anew."""
+
+        def wrap(original: F) -> F:
+            @wraps(original)
+            def change(instance: Any, /, *args: Any, **kwargs: Any) -> Any:
+                result = original(instance, *args, **kwargs)
+                probe = getattr(instance, PROBE, None)
+                if self._active and isinstance(probe, Probe):
+                    with guarded:
+                        probe.reload(self._describe(instance, (), {}))
+                return result
+
+            return change  # type: ignore[return-value]  # as in `observed`
+
+        self._patches.apply(cls, name, wrap)
+
+    def detach(self) -> None:
+        """Put the classes back as they were, and take the probes off their objects."""
+        self._active = False
+        self._patches.undo()
+        holders = list(self._attached_through)
+        holders += [
+            probe.instance() for reference in self._probes.valuerefs() if (probe := reference()) is not None
+        ]
+        for holder in holders:
+            with guarded:
+                getattr(holder, "__dict__", {}).pop(PROBE, None)
+
+    def lane_of(self, instance: Any, method: Method) -> Lane | None:
+        """The lane of a method that is called on ``instance`` for the first time; None if it is not observed."""
+        try:
+            if not self._active or suppressed(get_current()):
+                return None
+            probe = getattr(instance, PROBE, None) or self._attach(instance, (), {})
+            return probe.lane(method) if isinstance(probe, Probe) else None
+        except Exception as error:  # noqa: BLE001  the guard of the project
+            internal_error(error)
+            return None
+
+    def share(self, instance: Any, holder: Any) -> None:
+        """Let ``instance``, such as a signature runner, have the probe of ``holder``, which has the model."""
+        probe = getattr(holder, PROBE, None) or self._attach(holder, (), {})
+        setattr(instance, PROBE, probe)
+        self._attached_through.add(instance)
+
+    def _attach(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Probe:
+        try:
+            loaded = self._describe(instance, args, kwargs)
+            probe = Probe(instance, loaded, self._observer, self._settings, self._hooks, self._timeouts)
+        except Exception:
+            # Or it would fail again at each call.
+            setattr(instance, PROBE, _NOT_OBSERVED)
+            raise
+        setattr(instance, PROBE, probe)
+        self._probes[id(probe)] = probe
+        self._observer.add(probe)
+        worker.submit(probe.model.release_source)
+        return probe
+
+    def _load(self, construct: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._active or suppressed(get_current()):
+            return construct()
+        entered = perf_counter_ns()
+        resident = None
+        with guarded:
+            resident = resident_memory()
+        start = perf_counter_ns()
+        try:
+            instance = construct()
+        except BaseException as error:
+            end = perf_counter_ns()
+            with guarded:
+                model = Model(self._describe(None, args, kwargs), self._settings)
+                self._observer.loaded(model, (end - start) * 1e-9, error_type_of(error), 0)
+            raise
+        end = perf_counter_ns()
+        with guarded:
+            probe = self._attach(instance, args, kwargs)
+            if probe.model.settings.enabled:
+                if resident is not None:
+                    probe.load_rss = max(0, resident_memory() - resident)
+                overhead = start - entered + perf_counter_ns() - end
+                self._observer.loaded(probe.model, (end - start) * 1e-9, None, overhead)
+        return instance

@@ -1,0 +1,50 @@
+"""Methods replaced on classes, and put back exactly as they were."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+__all__ = ["Patches"]
+
+_logger = logging.getLogger("otel_quantmon")
+
+
+class _Patch(NamedTuple):
+    owner: type
+    name: str
+    original: Any
+    replacement: Any
+
+
+class Patches:
+    """The patches of one instrumentor."""
+
+    def __init__(self) -> None:
+        self._applied: list[_Patch] = []
+
+    def apply(self, cls: type, name: str, wrap: Callable[[Any], Any]) -> None:
+        """Replace ``cls.name``, where in its bases it is defined, by ``wrap(original)``.
+
+        ``wrap`` gets what the class's namespace holds, a classmethod as the descriptor that it is. A class that
+        has no such method is left alone: a runtime's next release may drop one, and the rest goes on.
+        """
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+        if owner is object:
+            _logger.debug("%s.%s does not exist in this release; it is not observed", cls.__qualname__, name)
+            return
+        original = vars(owner)[name]
+        replacement = wrap(original)
+        setattr(owner, name, replacement)
+        self._applied.append(_Patch(owner, name, original, replacement))
+
+    def undo(self) -> None:
+        """Put back every original that nobody has wrapped since.
+
+        One that somebody has wrapped stays below their wrapper, where it finds no lane and only passes through.
+        """
+        while self._applied:
+            patch = self._applied.pop()
+            if vars(patch.owner).get(patch.name) is patch.replacement:
+                setattr(patch.owner, patch.name, patch.original)

@@ -1,0 +1,140 @@
+"""From the environment and the file to `Settings`: what is wrong is said once and left out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from .records import Settings
+from .table import OTEL_PREFIX, PREFIX, Place, Setting, settings_at
+from .tomlfile import read_toml
+
+__all__ = ["load_settings"]
+
+_logger = logging.getLogger("otel_quantmon")
+
+# What was said in this process: a fork, or an instrumentor switched on again, reads the same settings.
+_said: set[str] = set()
+
+_SHOWN_LENGTH = 80
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Never raises: what cannot be used is warned of and left out.
+
+    Later sources win: the defaults; the file that ``QUANTMON_CONFIG`` names; ``QUANTMON_*`` variables;
+    ``OTEL_PYTHON_QUANTMON_*`` variables, which the flags of ``opentelemetry-instrument`` set. What a model's
+    section in the file says wins over all of them, for this model.
+
+    Args:
+        environ: variables to read instead of ``os.environ``. An empty one counts as not set.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value.strip() for name, value in environ.items() if value.strip()}
+    values = _from_environment(given, PREFIX) | _from_environment(given, OTEL_PREFIX)
+    models: dict[str, Mapping[str, Any]] = {}
+    config = values.get("config")
+    if config is not None:
+        in_file, models = _from_file(config)
+        values = in_file | values
+    return Settings(**values, models=models)
+
+
+def _from_environment(environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    known = {prefix + name.upper(): setting for name, setting in settings_at(Place.ENVIRONMENT).items()}
+    only_models = {prefix + name.upper() for name in settings_at(Place.MODEL)} - known.keys()
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(prefix):
+            continue
+        if variable in known:
+            setting = known[variable]
+            _keep(values, setting, text, setting.kind.from_text, variable)
+        elif variable in only_models:
+            _warn(f"{variable} is ignored: it can be set only in a model's section of the file")
+        else:
+            _warn_unknown(variable, known, "variable")
+    return values
+
+
+def _from_file(path: str) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """The process's values and the models' sections."""
+    try:
+        document = read_toml(path)
+    except ValueError as error:
+        _warn(f"{PREFIX}CONFIG: {error}; no setting is taken from it")
+        return {}, {}
+    directory = os.path.dirname(path)
+    sections = document.pop("models", {})
+    values = _from_table(document, Place.FILE, f"{path}: ", directory)
+    models: dict[str, Mapping[str, Any]] = {}
+    if not isinstance(sections, dict):
+        _warn(
+            f'{path}: models is {_shown(sections)} and is ignored; write sections, as [models."name or glob"]'
+        )
+        return values, models
+    for pattern, table in cast("dict[str, object]", sections).items():
+        place = f'{path}: models."{pattern}"'
+        if isinstance(table, dict):
+            section = cast("dict[str, object]", table)
+            models[pattern] = _from_table(section, Place.MODEL, place + ".", directory)
+        else:
+            _warn(f"{place} is {_shown(table)} and is ignored; write a section of settings")
+    return values, models
+
+
+def _from_table(table: Mapping[str, object], place: Place, prefix: str, directory: str) -> dict[str, Any]:
+    known = settings_at(place)
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in known:
+            _keep(values, known[name], value, known[name].kind.from_toml, prefix + name)
+            if name in values:
+                values[name] = known[name].kind.located(values[name], directory)
+        elif name in settings_at(Place.FILE):
+            _warn(f"{prefix}{name} is ignored: it holds for the whole process, set it above the sections")
+        elif name in settings_at(Place.MODEL):
+            _warn(f'{prefix}{name} is ignored: it can be set only in a section, as [models."name or glob"]')
+        elif name in settings_at(Place.ENVIRONMENT):
+            _warn(f"{prefix}{name} is ignored: it can be set only in the environment")
+        else:
+            _warn_unknown(name, known, "setting", prefix)
+    return values
+
+
+def _keep(
+    values: dict[str, Any], setting: Setting, value: Any, read: Callable[[Any], Any], place: str
+) -> None:
+    try:
+        values[setting.name] = read(value)
+    except ValueError:
+        _warn(f"{place}: {_shown(value)} is not accepted and is ignored; give {setting.kind.accepts}")
+
+
+def _warn_unknown(name: str, known: Iterable[str], noun: str, prefix: str = "") -> None:
+    from difflib import get_close_matches  # only a mistake needs it
+
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    _warn(f"{prefix}{name} is ignored: no such {noun}; {hint}")
+
+
+def _warn(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        # A name that is no valid text would end in the logging handler's own traceback.
+        _logger.warning("%s", message.encode(errors="backslashreplace").decode())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number too long to show"  # Python refuses to write integers of over 4300 digits
+    return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 3] + "..."

@@ -1,0 +1,127 @@
+"""Every setting, once: what declares, reads, validates and documents a setting goes by this table.
+
+To add one, write its line here and its field in `records.py`; the tests name what else is to follow
+(the constants, `schema.json` and `docs/configuration.md`, which `tests/settings/rendering.py` writes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag
+from typing import Any
+
+from .kinds import (
+    BOOLEAN,
+    DURATION,
+    LABEL,
+    LABELS,
+    OPTIONAL_DURATION,
+    PATH,
+    PATHS,
+    RATIO,
+    SIZE,
+    Kind,
+    choice,
+    integer,
+)
+
+__all__ = ["OTEL_PREFIX", "PREFIX", "TABLE", "Place", "Setting", "settings_at"]
+
+PREFIX = "QUANTMON_"
+# `opentelemetry-instrument` makes a flag only of a variable that starts with OTEL_, and strips OTEL_PYTHON_.
+OTEL_PREFIX = "OTEL_PYTHON_QUANTMON_"
+
+
+class Place(Flag):
+    """Where a setting may be given."""
+
+    ENVIRONMENT = 1
+    FILE = 2
+    MODEL = 4  # a [models."name or glob"] section of the file
+
+
+_PROCESS = Place.ENVIRONMENT | Place.FILE
+_ANYWHERE = _PROCESS | Place.MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        name: the TOML key, and the name of the field.
+        kind: how a value is read.
+        default: as one would write it in the file; None when there is no value by default.
+        places: where it may be given.
+        help: one line, for the documentation.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    places: Place
+    help: str
+
+
+# fmt: off
+TABLE: tuple[Setting, ...] = (
+    Setting("config", PATH, None, Place.ENVIRONMENT,
+            "TOML file to read settings from."),
+    Setting("enabled", BOOLEAN, True, _ANYWHERE,
+            "Whether to observe: everything, or the model of the section."),
+    Setting("spans", choice("auto", "all", "parent", "none"), "auto", _ANYWHERE,
+            "Which inferences get a span: under a recording parent and, within the span budget, without one "
+            "(auto); every one (all); under a recording parent only (parent); none (none)."),
+    Setting("span_budget", RATIO, 0.05, _ANYWHERE,
+            "Share of the model's own time that spans without a parent may cost, with spans = auto."),
+    Setting("timeout", OPTIONAL_DURATION, "none", _ANYWHERE,
+            "Longest time one inference may take; ONNX Runtime is stopped then, TFLite is only reported."),
+    Setting("warmup", integer(0, 1_000_000), 10, _ANYWHERE,
+            "Calls at the start that the window and the baseline leave out."),
+    Setting("window_size", integer(1, 1_000_000), 1000, _ANYWHERE,
+            "Calls in the sliding window, at most."),
+    Setting("window_age", DURATION, "5m", _ANYWHERE,
+            "Age at which a call leaves the sliding window."),
+    Setting("baseline_calls", integer(1, 1_000_000), 100, _ANYWHERE,
+            "Calls after the warm-up from which the baseline duration is learnt."),
+    Setting("baseline_duration", OPTIONAL_DURATION, "none", _ANYWHERE,
+            "Mean duration to compare with, instead of learning it."),
+    Setting("max_models", integer(1, 10_000), 200, _PROCESS,
+            "Model names that get series of their own, at most."),
+    Setting("queue_size", integer(1, 1_000_000), 256, _PROCESS,
+            "Finished calls of one model and method that wait before a caller records them itself."),
+    Setting("capture_model_path", BOOLEAN, False, _PROCESS,
+            "Whether spans may carry the full path of the model file."),
+    Setting("reference", PATHS, {}, _PROCESS,
+            "Float reference models, by the name (or a glob) of the quantized model."),
+    Setting("reference", PATH, None, Place.MODEL,
+            "Float reference of the model."),
+    Setting("reference_mapping", LABELS, {}, Place.MODEL,
+            "Names of inputs and outputs in the reference, by their names in the model, where they differ."),
+    Setting("reference_budget", RATIO, 0.01, _PROCESS,
+            "Share of one core that reference runs may use."),
+    Setting("reference_discovery", BOOLEAN, False, _PROCESS,
+            "Whether to look for a reference beside the model by naming convention."),
+    Setting("reference_queue", integer(1, 1024), 8, _PROCESS,
+            "Captured calls that may wait for a reference run, at most."),
+    Setting("reference_timeout", DURATION, "30s", _PROCESS,
+            "Longest time one reference run may take."),
+    Setting("capture_bytes", SIZE, "64MiB", _PROCESS,
+            "Memory that captured tensors may hold, at most."),
+    Setting("baseline", PATH, None, _ANYWHERE,
+            "Golden baseline file to replay."),
+    Setting("baseline_interval", DURATION, "5m", _PROCESS,
+            "Time between two replays of a golden baseline."),
+    Setting("check_budget", RATIO, 0.02, _PROCESS,
+            "Share of the model's own time that checks without a reference may cost."),
+    Setting("name", LABEL, None, Place.MODEL,
+            "Name to report instead of the one that was matched."),
+    Setting("version", LABEL, None, Place.MODEL,
+            "Version to report."),
+)
+# fmt: on
+
+
+def settings_at(place: Place) -> dict[str, Setting]:
+    """The settings that may be given at a place, by name."""
+    return {setting.name: setting for setting in TABLE if place in setting.places}

@@ -1,0 +1,96 @@
+"""The instruments of the metrics, made once for each meter provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    MeterProvider,
+    NoOpHistogram,
+    Observation,
+    get_meter,
+)
+from opentelemetry.util.types import AttributeValue
+
+from otel_quantmon import semconv
+from otel_quantmon._version import __version__
+from otel_quantmon.guard import internal_error
+from otel_quantmon.telemetry.bulk import BulkHistogram
+
+__all__ = ["Attributes", "Instruments", "Measurements"]
+
+Attributes: TypeAlias = dict[str, AttributeValue]
+Measurements: TypeAlias = Iterable[tuple[float, Attributes]]
+
+_OBSERVED: tuple[semconv.Metric, ...] = tuple(
+    metric
+    for metric in vars(semconv).values()
+    if isinstance(metric, semconv.Metric) and metric.instrument.startswith("observable_")
+)
+
+
+class Instruments:
+    """Creates every instrument of `semconv` with ``meter_provider``, or the global one.
+
+    Args:
+        meter_provider: None for the global provider, also one that is set later.
+        measure: gives the current points of an observed metric; called at each collection, from the
+            reader's thread. What is recorded during the call belongs to the same collection.
+    """
+
+    def __init__(
+        self, meter_provider: MeterProvider | None, measure: Callable[[semconv.Metric], Measurements]
+    ) -> None:
+        self._measure = measure
+        meter = self._meter = get_meter(
+            semconv.SCOPE, __version__, meter_provider=meter_provider, schema_url=semconv.SCHEMA_URL
+        )
+        # The SDK runs callbacks in the order of creation and only then collects what was recorded.
+        for metric in _OBSERVED:
+            create = getattr(meter, f"create_{metric.instrument}")
+            create(
+                metric.name,
+                callbacks=[self._callback(metric)],
+                unit=metric.unit,
+                description=metric.description,
+            )
+        self.duration = BulkHistogram(self._histogram(semconv.METRIC_INFERENCE_DURATION))
+        self._proxied = hasattr(self.duration.histogram, "_real_instrument")
+        self.batch_size = BulkHistogram(self._histogram(semconv.METRIC_INFERENCE_BATCH_SIZE))
+        self.load_duration = self._histogram(semconv.METRIC_MODEL_LOAD_DURATION)
+        self.spans_suppressed = self._counter(semconv.METRIC_SPANS_SUPPRESSED)
+
+    def recording(self) -> bool:
+        """False while what is recorded goes nowhere: no SDK, no provider yet, or one that is switched off."""
+        histogram: Any = self.duration.histogram
+        if self._proxied:
+            # The API's proxy for an instrument forwards to this, once there is a provider.
+            histogram = histogram._real_instrument
+            if histogram is None:
+                return False
+        return type(histogram) is not NoOpHistogram
+
+    def _histogram(self, metric: semconv.Metric) -> Histogram:
+        return self._meter.create_histogram(
+            metric.name,
+            unit=metric.unit,
+            description=metric.description,
+            explicit_bucket_boundaries_advisory=metric.boundaries,
+        )
+
+    def _counter(self, metric: semconv.Metric) -> Counter:
+        return self._meter.create_counter(metric.name, unit=metric.unit, description=metric.description)
+
+    def _callback(self, metric: semconv.Metric) -> Callable[[CallbackOptions], list[Observation]]:
+        def observe(_: CallbackOptions) -> list[Observation]:
+            try:
+                return [Observation(value, attributes) for value, attributes in self._measure(metric)]
+            except Exception as error:  # noqa: BLE001  the guard of the project
+                internal_error(error)
+                return []
+
+        return observe

@@ -1,0 +1,1 @@
+"""Reading model files: what is found, and what happens with damaged ones."""

@@ -1,0 +1,1 @@
+"""The settings: their values, their sources, their descriptions."""
