@@ -57,7 +57,7 @@ ATTRIBUTES_READ = frozenset(
 
 
 def dtype_name(code: int) -> str:
-    """numpy's name of an ONNX element type; ``"undefined"`` for one that is not known."""
+    """Numpy's name of an ONNX element type; ``"undefined"`` for one that is not known."""
     return _DTYPES[code] if 0 <= code < len(_DTYPES) else "undefined"
 
 

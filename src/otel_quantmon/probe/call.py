@@ -19,7 +19,8 @@ from otel_quantmon.errors import InferenceTimeoutError
 from otel_quantmon.guard import guarded, internal_error
 from otel_quantmon.probe.lane import Lane, Note
 from otel_quantmon.probe.loaded import Call, Method
-from otel_quantmon.probe.spans import end_span, make_span, may_be_sampled, start_span
+from otel_quantmon.probe.sampling import Sample
+from otel_quantmon.probe.spans import Told, end_span, make_span, may_be_sampled, start_span
 
 __all__ = ["PROBE", "error_type_of", "finish", "observed", "suppressed"]
 
@@ -108,14 +109,20 @@ def _call_with_care(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a call that has a context, a timeout, a hook that wants the span before it, or nowhere to report to."""
+    """Run a call that has a context, a timeout or a request hook, that is to be looked at, or is not reported yet."""
     if lane.idle and not lane.wake():
         return original(instance, *args, **kwargs)
     if suppressed(context):
         return original(instance, *args, **kwargs)
     span: Span | None = None
+    sample: Sample | None = None
     ticket = None
     arguments = args, kwargs
+    sampler = lane.sampler
+    if sampler is not None and sampler.due:
+        with guarded:
+            sample = sampler.begin(instance, args, kwargs)
+    lane.settle()
     if lane.hooks.request is not None:
         with guarded:
             span = start_span(lane, context, (instance, args, kwargs, None))
@@ -136,18 +143,16 @@ def _call_with_care(
         with guarded:
             lane.timeouts.disarm(ticket)
     timed_out = ticket is not None and ticket.expired and isinstance(failure, Exception)
+    call = (instance, *arguments, result)
+    shown: SpanContext | None = None
     with guarded:
-        finish(
-            lane,
-            entered,
-            start,
-            end,
-            context,
-            (instance, *arguments, result),
-            failure,
-            span,
-            timed_out=timed_out,
-        )
+        shown = finish(lane, entered, start, end, context, call, failure, span, timed_out=timed_out)
+    if sample is not None and sampler is not None:
+        with guarded:
+            if failure is None:
+                sampler.complete(sample, call, shown)
+            else:
+                sampler.cancel(sample)
     try:
         if failure is None:
             return result
@@ -170,8 +175,10 @@ def finish(
     span: Span | None = None,
     *,
     timed_out: bool = False,
-) -> None:
+) -> SpanContext | None:
     """Account for a call that is over: its span if it gets one, and its record.
+
+    Returns the context of the span if that was sampled.
 
     Args:
         lane: of the call.
@@ -202,25 +209,29 @@ def finish(
             internal_error(problem)
     shown: SpanContext | None = None
     withheld = False
+    told = Told(error, error_type, warmup, lane.take_anomaly())
     if span is not None:
-        shown = end_span(lane, span, call, end, error, error_type)
+        shown = end_span(lane, span, call, end, told)
     elif lane.spans != "none":
         parent = get_current_span(context) if context else None
-        wanted = lane.spans == "all" or (error_type is not None and lane.spans == "auto")
+        wanted = lane.spans == "all" or (lane.spans == "auto" and told.notable)
         if wanted or (parent is not None and parent.is_recording()):
-            shown = make_span(lane, context, call, start, end, error, error_type, warmup)
+            shown = make_span(lane, context, call, start, end, told)
         elif lane.spans == "auto" and (parent is None or may_be_sampled(parent)):
             lane.credit += duration * lane.budget
             withheld = lane.credit < lane.span_cost
-            if not withheld and lane.observer.spans.recording():
-                began = perf_counter_ns()
-                shown = make_span(lane, context, call, start, end, error, error_type, warmup)
+            if not withheld:
+                # Also where traces are off: with its credit kept, every later call would come this way.
                 lane.credit = 0.0
-                lane.span_cost = lane.observer.spans.spent(perf_counter_ns() - began)
+                if lane.observer.spans.recording():
+                    began = perf_counter_ns()
+                    shown = make_span(lane, context, call, start, end, told)
+                    lane.span_cost = lane.observer.spans.spent(perf_counter_ns() - began)
     note = Note(error_type, shown, warmup, withheld)
     lane.append((start, end, start - entered + perf_counter_ns() - end, io, note))
     if len(lane.pending) >= lane.limit:
         lane.observer.recorder.relieve(lane)
+    return shown
 
 
 def error_type_of(error: BaseException) -> str:

@@ -14,9 +14,10 @@ from otel_quantmon.probe.loaded import IO, Method
 if TYPE_CHECKING:
     from otel_quantmon.probe.model import Model
     from otel_quantmon.probe.observer import Observer
+    from otel_quantmon.probe.sampling import Sampler
     from otel_quantmon.probe.series import Series
     from otel_quantmon.probe.watchdog import Timeouts
-    from otel_quantmon.semconv import SpanMode
+    from otel_quantmon.semconv import AnomalyType, SpanMode
     from otel_quantmon.telemetry.instruments import Attributes
 
 __all__ = ["Lane", "Note", "Record"]
@@ -62,9 +63,11 @@ class Lane:
         budget: nanoseconds of credit for each nanosecond of the model's own time.
         span_cost: credit that a root span takes.
         to_warm_up: calls until this lane is warm.
+        anomaly: that was found last, until a call has shown it.
+        sampler: takes samples of the calls, None if they cannot be read.
         idle: True until there is somewhere to report to.
-        careful: True if every call has to take the slow way: for a timeout, a request hook, its span, or since the
-            lane is idle.
+        careful: True if the next call has to take the slow way: for a timeout, a request hook, its span, a sample,
+            or since the lane is idle.
         hooks: of the application.
         timeout: seconds, None for no limit.
         timeouts: what ends a call at its timeout, None where the runtime has no way to.
@@ -72,6 +75,7 @@ class Lane:
 
     __slots__ = (
         "__weakref__",
+        "anomaly",
         "append",
         "budget",
         "careful",
@@ -86,6 +90,7 @@ class Lane:
         "model_alive",
         "observer",
         "pending",
+        "sampler",
         "series",
         "span_attributes",
         "span_cost",
@@ -126,6 +131,8 @@ class Lane:
         self.hooks = hooks
         self.timeout = settings.timeout
         self.timeouts = timeouts if settings.timeout is not None else None
+        self.anomaly: AnomalyType | None = None
+        self.sampler: Sampler | None = None
         self.idle = True
         self.careful = True
 
@@ -134,5 +141,19 @@ class Lane:
         if self.observer.idle():
             return False
         self.idle = False
-        self.careful = self.timeout is not None or self.hooks.request is not None or self.spans == "all"
+        self.settle()
         return True
+
+    def settle(self) -> None:
+        """Decide anew which way calls take, after what was asked for has been taken up."""
+        # In this order: who asks does so first and then sets the flag, and a wish must not be lost in between.
+        self.careful = self.timeout is not None or self.hooks.request is not None or self.spans == "all"
+        if self.anomaly is not None or (self.sampler is not None and self.sampler.due):
+            self.careful = True
+
+    def take_anomaly(self) -> AnomalyType | None:
+        """The anomaly that the span of the current call is to show, once."""
+        anomaly = self.anomaly
+        if anomaly is not None:
+            self.anomaly = None
+        return anomaly

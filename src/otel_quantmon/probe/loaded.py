@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -56,6 +56,10 @@ class Method:
         name: of the method, and the value of ``quantmon.operation.name``.
         measure: what a call moved, from its arguments, keyword arguments and result. It is called for every
             successful call, so it has to be fast; None for a method where only `LoadedModel.io` is known.
+        read_inputs: the inputs by name, from the object, the arguments and the keyword arguments, before the call;
+            None where they cannot be read, as when they are on a device. Views of the application's arrays will
+            do: they are copied before the call.
+        read_outputs: the outputs by name, after the call.
         shapes: the shapes of a call of a model where they are not all fixed, for its span; the result in it is
             None when there is none.
     """
@@ -63,6 +67,10 @@ class Method:
     name: str
     measure: Callable[[LoadedModel, tuple[Any, ...], dict[str, Any], Any], IO | None] | None
     shapes: Callable[[LoadedModel, Call], Shapes]
+    read_inputs: Callable[[LoadedModel, Any, tuple[Any, ...], dict[str, Any]], Mapping[str, Any]] | None = (
+        None
+    )
+    read_outputs: Callable[[LoadedModel, Call], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

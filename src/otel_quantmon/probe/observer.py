@@ -9,11 +9,15 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_quantmon import semconv
+from otel_quantmon.probe.fidelity import Fidelity
+from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.model import Model
 from otel_quantmon.probe.probe import Probe
 from otel_quantmon.probe.recorder import Recorder
 from otel_quantmon.probe.report import Report
+from otel_quantmon.probe.sampling import CaptureBudget
 from otel_quantmon.probe.series import Series, SeriesKey
+from otel_quantmon.probe.shadow import References
 from otel_quantmon.settings import Settings
 from otel_quantmon.telemetry.instruments import Attributes, Instruments
 from otel_quantmon.telemetry.spans import Spans
@@ -30,6 +34,8 @@ class Observer:
     Attributes:
         providers: tracer provider and meter provider.
         spans, instruments, recorder: the ways out.
+        settings: of the process.
+        capture, references: what bounds samples and comparisons.
         queue_size: records that may wait in a lane.
         load_overhead, collect_overhead: nanoseconds spent beside the loading of models, and in collections.
     """
@@ -40,13 +46,15 @@ class Observer:
         self.providers = (tracer_provider, meter_provider)
         self.load_overhead = 0
         self.collect_overhead = 0
-        self._max_models = settings.max_models
+        self.settings = settings
+        self.capture = CaptureBudget(settings.capture_bytes)
+        self.references = References(settings)
         self._lock = threading.Lock()
         self._probes: weakref.WeakValueDictionary[int, Probe] = weakref.WeakValueDictionary()
         self._series: weakref.WeakValueDictionary[SeriesKey, Series] = weakref.WeakValueDictionary()
         self._names: set[str] = set()
         self.spans = Spans(tracer_provider)
-        self.recorder = Recorder(lambda: self.instruments)
+        self.recorder = Recorder(lambda: self.instruments, settings.check_budget)
         self.queue_size = settings.queue_size
         self.instruments = Instruments(meter_provider, Report(self).measure)
 
@@ -77,13 +85,26 @@ class Observer:
                 series = self._series[key] = Series(key, model.settings)
             return series
 
+    def sample(self, lane: Lane) -> None:
+        """Have calls of ``lane`` looked at, and compared with a reference if the model has one."""
+        model, series = lane.model, lane.series
+        with self._lock:
+            if series.fidelity is None:
+                series.fidelity = Fidelity(self, series, model)
+                series.shadow = self.references.shadow(series.fidelity, model)
+        lane.sampler = series.fidelity.sampler(lane)
+        if lane.sampler is not None:
+            lane.sampler.check()
+            if series.shadow is not None:
+                series.fidelity.demand()
+
     def key(self, model: Model) -> SeriesKey:
         """What tells the series of ``model`` from others."""
         name = model.name
         # Names come from files and buffers, so only a limit keeps the number of series bounded.
         with self._lock:
             if name not in self._names:
-                if len(self._names) < self._max_models:
+                if len(self._names) < self.settings.max_models:
                     self._names.add(name)
                 else:
                     name = OTHER
@@ -102,6 +123,8 @@ class Observer:
         self._lock = threading.Lock()
         self.load_overhead = self.collect_overhead = 0
         self.recorder.forget()
+        self.capture.reset()
+        self.references.abandon()
         for probe in self.probes():
             probe.model.reset_lock()
 

@@ -61,6 +61,7 @@ class Probe:
         kept = self.lanes.setdefault(method, lane)
         if kept is lane and lane is not None:
             self._observer.recorder.add(lane)
+            self._observer.sample(lane)
         return kept
 
     def reload(self, loaded: LoadedModel) -> None:

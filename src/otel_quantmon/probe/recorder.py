@@ -36,7 +36,8 @@ class Recorder:
         allocated: bytes of output tensors so far, by `Series.key`.
     """
 
-    def __init__(self, instruments: Callable[[], Instruments]) -> None:
+    def __init__(self, instruments: Callable[[], Instruments], check_budget: float) -> None:
+        self._check_budget = check_budget
         self._instruments = instruments
         self.lock = threading.Lock()
         # Strong references: a lane outlives its model until its last record is taken.
@@ -104,10 +105,15 @@ class Recorder:
         # The comprehensions are the cost of a call that nothing is to be said of; each is a single pass.
         plain = [(record[1], record[1] - record[0]) for record in records if record[4] is None]
         series.latency.observe(plain)
+        if lane.sampler is not None:
+            lane.sampler.earn(sum([duration for _, duration in plain]) * self._check_budget)
         durations = [duration * 1e-9 for _, duration in plain]
         attributes: Attributes = {**series.attributes, semconv.OPERATION_NAME: lane.method.name}
-        if lane.spans == "auto" and plain:
-            instruments.spans_suppressed.add(len(plain), series.attributes)
+        # Where traces are off, it is not the budget that withholds spans.
+        if lane.spans == "auto" and lane.observer.spans.recording():
+            withheld = len(plain) + sum([record[4].withheld for record in records if record[4] is not None])
+            if withheld:
+                instruments.spans_suppressed.add(withheld, series.attributes)
         if len(plain) < len(records):
             noted = [(end, end - start, note) for start, end, _, _, note in records if note is not None]
             self._record_noted(instruments, lane, noted, attributes, durations)
@@ -138,9 +144,6 @@ class Recorder:
             if bucket in exemplars:
                 values.append(exemplars[bucket][0])
             exemplars[bucket] = seconds, note.span
-        withheld = sum(note.withheld for _, _, note in noted)
-        if withheld:
-            instruments.spans_suppressed.add(withheld, lane.series.attributes)
         for error_type in {None, *by_error, *(error_type for error_type, _ in exemplars)}:
             linked = [
                 (seconds, set_span_in_context(NonRecordingSpan(span), Context()))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from otel_quantmon import semconv
 from otel_quantmon.probe.process import cpu_isa, resident_memory
 from otel_quantmon.probe.worker import worker
-from otel_quantmon.telemetry.instruments import Measurements
+from otel_quantmon.telemetry.instruments import Attributes, Measurements
 
 if TYPE_CHECKING:
+    from otel_quantmon.monitors.fidelity import FidelitySummary
     from otel_quantmon.monitors.latency import LatencySummary
     from otel_quantmon.probe.observer import Observer
     from otel_quantmon.probe.series import Series, SeriesKey
@@ -32,6 +33,12 @@ class Report:
             semconv.METRIC_MEMORY_USAGE: self._memory_usage,
             semconv.METRIC_MEMORY_ALLOCATED: self._memory_allocated,
             semconv.METRIC_MEMORY_GROWTH: self._memory_growth,
+            semconv.METRIC_OUTPUT_RELATIVE_ERROR: self._relative_error,
+            semconv.METRIC_OUTPUT_SQNR: self._sqnr,
+            semconv.METRIC_OUTPUT_COSINE_SIMILARITY: self._cosine_similarity,
+            semconv.METRIC_OUTPUT_DISAGREEMENT: self._disagreement,
+            semconv.METRIC_INPUT_CLIP_RATIO: self._clip_ratio,
+            semconv.METRIC_SPEEDUP: self._speedup,
             semconv.METRIC_OVERHEAD_DURATION: self._overhead,
         }
 
@@ -90,11 +97,10 @@ class Report:
                 semconv.QUANTIZATION_ACTIVATION_TYPE: facts.activation_type,
                 semconv.CPU_ISA: cpu_isa(),
             }
-            known = {name: value for name, value in optional.items() if value is not None}
-            attributes = {
-                **dict(zip(semconv.MODEL_ATTRIBUTES, self._observer.key(model), strict=True)),
-                **known,
-            }
+            key = self._observer.key(model)
+            # What tells one model from another would give each of those past ``max_models`` a series after all.
+            known = {n: value for n, value in optional.items() if value is not None and key[0] == model.name}
+            attributes = {**dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True)), **known}
             point = tuple(attributes.items())
             if model.settings.enabled and point not in seen:
                 seen.add(point)
@@ -142,3 +148,50 @@ class Report:
         }
         for room, nanoseconds in spent.items():
             yield nanoseconds * 1e-9, {semconv.OVERHEAD_ROOM: room}
+
+    def _relative_error(self) -> Measurements:
+        for attributes, summary in self._fidelity():
+            error = summary.relative_error
+            if error is not None:
+                yield error.last, {**attributes, semconv.STATISTIC: "last"}
+                yield error.mean, {**attributes, semconv.STATISTIC: "mean"}
+                yield error.maximum, {**attributes, semconv.STATISTIC: "max"}
+
+    def _sqnr(self) -> Measurements:
+        return ((s.sqnr.mean, attributes) for attributes, s in self._fidelity() if s.sqnr is not None)
+
+    def _cosine_similarity(self) -> Measurements:
+        return (
+            (s.cosine_similarity.mean, attributes)
+            for attributes, s in self._fidelity()
+            if s.cosine_similarity is not None
+        )
+
+    def _disagreement(self) -> Measurements:
+        return (
+            (s.disagreement.mean, attributes)
+            for attributes, s in self._fidelity()
+            if s.disagreement is not None
+        )
+
+    def _fidelity(self) -> Iterator[tuple[Attributes, FidelitySummary]]:
+        for series in self._observer.live_series():
+            if series.fidelity is not None:
+                # list() of a dict is one step, so a comparison that adds an output meanwhile does no harm.
+                for (source, output), window in list(series.fidelity.outputs.items()):
+                    named: Attributes = {semconv.OUTPUT_NAME: output, semconv.REFERENCE_SOURCE: source}
+                    yield {**series.attributes, **named}, window.summary()
+
+    def _clip_ratio(self) -> Measurements:
+        for series in self._observer.live_series():
+            if series.fidelity is not None:
+                for name, window in list(series.fidelity.clipping.items()):
+                    statistic = window.statistic()
+                    if statistic is not None:
+                        yield statistic.mean, {**series.attributes, semconv.INPUT_NAME: name}
+
+    def _speedup(self) -> Measurements:
+        for series in self._observer.live_series():
+            speedup = series.fidelity.speedup if series.fidelity is not None else None
+            if speedup is not None:
+                yield speedup, series.attributes

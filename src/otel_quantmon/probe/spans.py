@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, get_current_span
 
@@ -9,10 +11,32 @@ from otel_quantmon import semconv
 from otel_quantmon.guard import internal_error
 from otel_quantmon.hooks import InferenceCall
 from otel_quantmon.probe.lane import Lane
-from otel_quantmon.probe.loaded import Call, Shapes, declared_shapes
+from otel_quantmon.probe.loaded import Call, LoadedModel, Shapes, declared_shapes
 from otel_quantmon.telemetry.instruments import Attributes
+from otel_quantmon.telemetry.spans import unix_time
 
-__all__ = ["end_span", "make_span", "may_be_sampled", "start_span"]
+__all__ = ["Told", "end_span", "make_span", "may_be_sampled", "start_span"]
+
+
+class Told(NamedTuple):
+    """What only the end of a call tells.
+
+    Attributes:
+        error: what it raised.
+        error_type: value of ``error.type``, also for a call that succeeded too late; None for a success.
+        warmup: True if the lane was not warm.
+        anomaly: value of ``quantmon.anomaly.type`` for the first call after one was found.
+    """
+
+    error: BaseException | None
+    error_type: str | None
+    warmup: bool
+    anomaly: semconv.AnomalyType | None
+
+    @property
+    def notable(self) -> bool:
+        """True if the call gets a span whatever the budget says."""
+        return self.error_type is not None or self.anomaly is not None
 
 
 def may_be_sampled(parent: Span) -> bool:
@@ -36,16 +60,16 @@ def start_span(lane: Lane, context: Context, call: Call) -> Span | None:
     return span
 
 
-def end_span(
-    lane: Lane, span: Span, call: Call, end: int, error: BaseException | None, error_type: str | None
-) -> SpanContext | None:
+def end_span(lane: Lane, span: Span, call: Call, end: int, told: Told) -> SpanContext | None:
     """End what `start_span` started, with what is only known now."""
-    if error_type is not None:
-        span.set_attribute(semconv.ERROR_TYPE, error_type)
+    if told.anomaly is not None:
+        span.set_attribute(semconv.ANOMALY_TYPE, told.anomaly)
+    if told.error_type is not None:
+        span.set_attribute(semconv.ERROR_TYPE, told.error_type)
     elif call[3] is not None and lane.model.loaded.io is None:
         span.set_attribute(semconv.OUTPUT_SHAPES, _shapes(lane, call).outputs)
-    _call_response_hook(lane, span, call, error)
-    return lane.observer.spans.end(span, end, error, error_type)
+    _call_response_hook(lane, span, call, told.error)
+    return lane.observer.spans.end(span, unix_time(end), told.error, told.error_type)
 
 
 def make_span(
@@ -54,37 +78,38 @@ def make_span(
     call: Call,
     start: int,
     end: int,
-    error: BaseException | None,
-    error_type: str | None,
-    warmup: bool,
+    told: Told,
 ) -> SpanContext | None:
     """Make the whole span of a call that is over; its context if it was sampled."""
-    attributes = _attributes(lane, call, warmup)
-    if error_type is not None:
-        attributes[semconv.ERROR_TYPE] = error_type
+    attributes = _attributes(lane, call, told.warmup)
+    if told.error_type is not None:
+        attributes[semconv.ERROR_TYPE] = told.error_type
+    if told.anomaly is not None:
+        attributes[semconv.ANOMALY_TYPE] = told.anomaly
     spans = lane.observer.spans
-    span = spans.start(lane.model.name, context, attributes, start)
+    ended = unix_time(end)
+    span = spans.start(lane.model.name, context, attributes, ended - (end - start))
     if lane.hooks.request is not None:
         _call_request_hook(lane, span, call)
     if lane.hooks.response is not None:
-        _call_response_hook(lane, span, call, error)
-    return spans.end(span, end, error, error_type)
+        _call_response_hook(lane, span, call, told.error)
+    return spans.end(span, ended, told.error, told.error_type)
 
 
 def _attributes(lane: Lane, call: Call, warmup: bool) -> Attributes:
     attributes = _fixed_attributes(lane).copy()
     if lane.model.loaded.io is None:
-        attributes.update(_shape_attributes(_shapes(lane, call)))
+        attributes.update(_shape_attributes(lane.model.loaded, _shapes(lane, call)))
     if warmup:
         attributes[semconv.WARMUP] = True
     return attributes
 
 
-def _shape_attributes(shapes: Shapes) -> Attributes:
+def _shape_attributes(loaded: LoadedModel, shapes: Shapes) -> Attributes:
     attributes: Attributes = {}
     if shapes.inputs:
         attributes[semconv.INPUT_SHAPES] = shapes.inputs
-        batch = _batch_size(shapes.inputs[0])
+        batch = _batch_size(loaded, shapes.inputs)
         if batch is not None:
             attributes[semconv.BATCH_SIZE] = batch
     if shapes.outputs:
@@ -107,6 +132,8 @@ def _fixed_attributes(lane: Lane) -> Attributes:
         }
         fixed = lane.span_attributes = {
             **lane.series.attributes,
+            # The series of a model past ``max_models`` has a name that it shares.
+            semconv.MODEL_NAME: model.name,
             semconv.OPERATION_NAME: lane.method.name,
             semconv.MODEL_FORMAT: facts.format,
             semconv.RUNTIME_VERSION: model.loaded.runtime_version,
@@ -114,7 +141,7 @@ def _fixed_attributes(lane: Lane) -> Attributes:
         }
         if model.loaded.io is not None:
             # Every shape is fixed: the same text for all calls.
-            fixed.update(_shape_attributes(declared_shapes(model.loaded)))
+            fixed.update(_shape_attributes(model.loaded, declared_shapes(model.loaded)))
     return fixed
 
 
@@ -126,8 +153,13 @@ def _shapes(lane: Lane, call: Call) -> Shapes:
         return Shapes()
 
 
-def _batch_size(shape: str) -> int | None:
-    """The first dimension of ``name:8x3x224x224``, None for a scalar."""
+def _batch_size(loaded: LoadedModel, inputs: tuple[str, ...]) -> int | None:
+    """The first dimension of ``name:8x3x224x224``, the model's first input; None where it is fixed or unknown."""
+    if loaded.batch_input is None:
+        return None
+    # Inputs come in the order in which they were fed; a signature has names of its own for them.
+    of_batch = f"{loaded.batch_input}:"
+    shape = next((text for text in inputs if text.startswith(of_batch)), inputs[0])
     first = shape.rpartition(":")[2].partition("x")[0]
     return int(first) if first.isdecimal() else None
 

@@ -1,17 +1,22 @@
-"""The one background thread of a process, for what may wait."""
+"""Background threads, for what may wait."""
 
 from __future__ import annotations
 
+import heapq
+import queue
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
-from time import perf_counter_ns
+from itertools import count
+from time import monotonic, perf_counter_ns
+from typing import TypeAlias
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_quantmon.guard import internal_error
 
-__all__ = ["Worker", "worker"]
+__all__ = ["Worker", "reference_worker", "worker"]
+
+Job: TypeAlias = Callable[[], object]
 
 
 class Worker:
@@ -21,39 +26,60 @@ class Worker:
         busy: nanoseconds spent in jobs so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.reset()
 
     def reset(self) -> None:
         """Begin anew without a thread; in a child after fork the old one does not exist."""
-        self._jobs: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[float, Job]]
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.busy = 0
 
-    def submit(self, job: Callable[[], object]) -> None:
-        """Have ``job`` run soon. What it raises is reported as a failure of this project."""
-        self._jobs.put(job)
+    def submit(self, job: Job, delay: float = 0.0) -> None:
+        """Have ``job`` run in ``delay`` seconds. What it raises is reported as a failure of this project."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="otel-quantmon", daemon=True)
-                    self._thread.start()
+                    self._start()
+        self._jobs.put((monotonic() + delay if delay else 0.0, job))
+
+    def _start(self) -> None:
+        # The queue is made with the thread: gevent may have replaced both since this module was imported, and its
+        # threads in a queue of the standard library would stop the whole process.
+        self._jobs = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # No thread to be had, or the interpreter is ending: no job may wait, with a model in it, for nobody.
+            self._thread = None
+            raise
 
     def flush(self, timeout: float) -> bool:
-        """Wait until the jobs submitted so far are done; False if that takes more than ``timeout`` seconds."""
+        """Wait until the jobs that are due by now are done; False if that takes more than ``timeout`` seconds."""
         if self._thread is None:
             return True
         done = threading.Event()
-        self._jobs.put(done.set)
+        self.submit(done.set)
         return done.wait(timeout)
 
     def _run(self) -> None:
         jobs = self._jobs
-        # What runs here, such as a reference model, is not the application's.
+        order = count()
+        later: list[tuple[float, int, Job]] = []
+        # What runs here, such as a replay, is not the application's.
         with suppress_instrumentation():
             while True:
-                job = jobs.get()
+                wait = max(0.0, later[0][0] - monotonic()) if later else None
+                try:
+                    due, job = jobs.get(timeout=wait)
+                    if due:
+                        heapq.heappush(later, (due, next(order), job))
+                        continue
+                except queue.Empty:
+                    job = heapq.heappop(later)[2]
                 started = perf_counter_ns()
                 try:
                     job()
@@ -64,4 +90,7 @@ class Worker:
                 self.busy += perf_counter_ns() - started
 
 
-worker = Worker()
+worker = Worker("otel-quantmon")
+
+reference_worker = Worker("otel-quantmon-reference")
+"""Only waits for the reference's process, which at its low priority may take its time."""

@@ -14,6 +14,7 @@ from otel_quantmon.guard import guarded, internal_error
 from otel_quantmon.hooks import NO_HOOKS, Hooks
 from otel_quantmon.probe.call import PROBE, error_type_of, observed, suppressed
 from otel_quantmon.probe.lane import Lane
+from otel_quantmon.probe.lifecycle import reset_in_children
 from otel_quantmon.probe.loaded import LoadedModel, Method
 from otel_quantmon.probe.model import Model
 from otel_quantmon.probe.observer import Observer
@@ -78,9 +79,10 @@ class Attachment:
         self._hooks = hooks
         self._timeouts = timeouts
         self._patches = Patches()
-        self._probes: weakref.WeakValueDictionary[int, Probe] = weakref.WeakValueDictionary()
-        self._attached_through: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._holders: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._active = True
+        if timeouts is not None:
+            reset_in_children(timeouts)
 
     def patch_method(
         self,
@@ -106,14 +108,12 @@ class Attachment:
     def patch_factory(self, cls: type, name: str) -> None:
         """Observe ``cls.<name>``, a classmethod that constructs."""
 
-        def wrap(original: Any) -> Any:
-            function = original.__func__
-
-            @wraps(function)
+        def wrap(original: Callable[..., Any]) -> Any:
+            @wraps(original)
             def construct(owner: type, /, *args: Any, **kwargs: Any) -> Any:
-                return self._load(lambda: function(owner, *args, **kwargs), args, kwargs)
+                return self._load(lambda: original(owner, *args, **kwargs), args, kwargs)
 
-            return classmethod[Any, Any, Any](construct)
+            return classmethod(construct)
 
         self._patches.apply(cls, name, wrap)
 
@@ -138,13 +138,10 @@ class Attachment:
         """Put the classes back as they were, and take the probes off their objects."""
         self._active = False
         self._patches.undo()
-        holders = list(self._attached_through)
-        holders += [
-            probe.instance() for reference in self._probes.valuerefs() if (probe := reference()) is not None
-        ]
-        for holder in holders:
+        # The references are copied in one step: other threads may go on loading.
+        for reference in self._holders.valuerefs():
             with guarded:
-                getattr(holder, "__dict__", {}).pop(PROBE, None)
+                vars(reference()).pop(PROBE, None)
 
     def lane_of(self, instance: Any, method: Method) -> Lane | None:
         """The lane of a method that is called on ``instance`` for the first time; None if it is not observed."""
@@ -154,28 +151,32 @@ class Attachment:
             probe = getattr(instance, PROBE, None) or self._attach(instance, (), {})
             return probe.lane(method) if isinstance(probe, Probe) else None
         except Exception as error:  # noqa: BLE001  the guard of the project
+            with guarded:
+                # Or it would fail again at each call.
+                self._hang(instance, _NOT_OBSERVED)
             internal_error(error)
             return None
 
     def share(self, instance: Any, holder: Any) -> None:
         """Let ``instance``, such as a signature runner, have the probe of ``holder``, which has the model."""
-        probe = getattr(holder, PROBE, None) or self._attach(holder, (), {})
-        setattr(instance, PROBE, probe)
-        self._attached_through.add(instance)
+        if self._active and not suppressed(get_current()):
+            self._hang(instance, getattr(holder, PROBE, None) or self._attach(holder, (), {}))
 
     def _attach(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Probe:
         try:
             loaded = self._describe(instance, args, kwargs)
             probe = Probe(instance, loaded, self._observer, self._settings, self._hooks, self._timeouts)
         except Exception:
-            # Or it would fail again at each call.
-            setattr(instance, PROBE, _NOT_OBSERVED)
+            self._hang(instance, _NOT_OBSERVED)
             raise
-        setattr(instance, PROBE, probe)
-        self._probes[id(probe)] = probe
+        self._hang(instance, probe)
         self._observer.add(probe)
         worker.submit(probe.model.release_source)
         return probe
+
+    def _hang(self, instance: Any, probe: Probe | _NotObserved) -> None:
+        setattr(instance, PROBE, probe)
+        self._holders[id(instance)] = instance
 
     def _load(self, construct: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._active or suppressed(get_current()):

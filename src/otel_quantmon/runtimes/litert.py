@@ -36,8 +36,8 @@ def _describe(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Load
     source = source_of(args[0] if args else kwargs.get("model_path", kwargs.get("model_data")))
     if model is None:
         return LoadedModel(runtime="litert", runtime_version=version, provider="unknown", source=source)
-    accelerator = kwargs.get("hardware_accel") or getattr(
-        kwargs.get("options"), "hardware_accelerators", None
+    accelerator = (args[1] if len(args) > 1 else kwargs.get("hardware_accel")) or getattr(
+        args[3] if len(args) > 3 else kwargs.get("options"), "hardware_accelerators", None
     )
     signatures = model.get_signature_list()
     first = next(iter(signatures), None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from otel_quantmon.formats.facts import TensorFacts
+from otel_quantmon.formats.onnx import stated_name
 from otel_quantmon.hooks import Hooks
 from otel_quantmon.probe.loaded import (
     IO,
@@ -37,10 +39,17 @@ def attach(module: ModuleType, observer: Observer, settings: Settings, hooks: Ho
     session: type = module.InferenceSession
     attachment.patch_construction(session)
     attachment.patch_change(session, "set_providers")
-    attachment.patch_method(session, Method("run", _measure_run, _shapes_of_run))
+    attachment.patch_method(session, Method("run", _measure_run, _shapes_of_run, _read_inputs, _read_outputs))
     attachment.patch_method(session, Method("run_async", _measure_run, _shapes_of_run), observed_async)
     attachment.patch_method(
-        session, Method("run_with_ort_values", _measure_ort_values, _shapes_of_ort_values)
+        session,
+        Method(
+            "run_with_ort_values",
+            _measure_ort_values,
+            _shapes_of_ort_values,
+            _read_ort_inputs,
+            _read_ort_outputs,
+        ),
     )
     # Their outputs stay in the application's own buffers, maybe on a device: not read for their size.
     attachment.patch_method(session, Method("run_with_iobinding", None, declared_shapes))
@@ -65,7 +74,7 @@ def _describe(session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lo
         provider=str(providers[0]) if providers else "unknown",
         # Kept by the session in every release, and there also when its construction was not seen.
         source=source_of(getattr(session, "_model_path", None) or getattr(session, "_model_bytes", None)),
-        label=session.get_modelmeta().graph_name or None,
+        label=stated_name(session.get_modelmeta().graph_name) or None,
         inputs=inputs,
         outputs=outputs,
         batch_input=first.name if first and first.shape and first.shape[0] is None else None,
@@ -84,10 +93,19 @@ _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
 def _feeds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    feeds: dict[str, Any] = (
-        args[1] if len(args) > 1 else kwargs.get("input_feed") or kwargs["input_dict_ort_values"]
-    )
+    if len(args) > 1:
+        feeds: dict[str, Any] = args[1]
+    else:
+        feeds = kwargs["input_feed"] if "input_feed" in kwargs else kwargs["input_dict_ort_values"]
     return feeds
+
+
+def _shape(value: Any) -> Sequence[int] | None:
+    """Of an array, or of an `OrtValue` that is a tensor, which `run` takes too; None for anything else."""
+    shape = getattr(value, "shape", None)
+    if callable(shape):
+        shape = shape() if value.is_tensor() else None
+    return cast("Sequence[int] | None", shape)
 
 
 def _output_names(loaded: LoadedModel, call: Call) -> list[str]:
@@ -102,13 +120,13 @@ def _measure_run(
     if loaded.io is not None and not (args[0] if args else kwargs.get("output_names")):
         return None
     feeds = _feeds(args, kwargs)
-    # A sequence or a map has no size of its own; what it holds is not worth a walk at each call.
-    read = sum([getattr(value, "nbytes", 0) for value in feeds.values()])
-    written = sum([getattr(value, "nbytes", 0) for value in result])
     batch = None
     if loaded.batch_input is not None:
-        shape = getattr(feeds.get(loaded.batch_input), "shape", None)
+        shape = _shape(feeds.get(loaded.batch_input))
         batch = shape[0] if shape else None
+    # A sequence or a map has no size of its own; what it holds is not worth a walk at each call.
+    read = sum([getattr(value, "nbytes", 0) or _ort_value_size(value) for value in feeds.values()])
+    written = sum([getattr(value, "nbytes", 0) for value in result])
     return IO(batch, read, written)
 
 
@@ -128,6 +146,33 @@ def _measure_ort_values(
     return IO(batch, sum(map(_ort_value_size, feeds.values())), sum(map(_ort_value_size, result)))
 
 
+def _read_inputs(
+    _loaded: LoadedModel, _session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Mapping[str, Any]:
+    # What a caller passes as a list or a number, the runtime makes an array of.
+    return {name: _as_array(value) for name, value in _feeds(args, kwargs).items()}
+
+
+def _read_outputs(loaded: LoadedModel, call: Call) -> Mapping[str, Any]:
+    return dict(zip(_output_names(loaded, call), call[3], strict=False))
+
+
+def _read_ort_inputs(
+    _loaded: LoadedModel, _session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Mapping[str, Any]:
+    return {name: value.numpy() for name, value in _feeds(args, kwargs).items()}
+
+
+def _read_ort_outputs(loaded: LoadedModel, call: Call) -> Mapping[str, Any]:
+    return {name: value.numpy() for name, value in zip(_output_names(loaded, call), call[3], strict=False)}
+
+
+def _as_array(value: Any) -> Any:
+    if hasattr(value, "numpy") and hasattr(value, "is_tensor"):
+        return value.numpy()
+    return value
+
+
 def _ort_value_size(value: Any) -> int:
     # Since ONNX Runtime 1.20; before it there is no size without a copy.
     size = getattr(value, "tensor_size_in_bytes", None)
@@ -135,11 +180,8 @@ def _ort_value_size(value: Any) -> int:
 
 
 def _shapes_of_run(loaded: LoadedModel, call: Call) -> Shapes:
-    inputs = tuple(
-        f"{name}:{dimensions(value.shape)}"
-        for name, value in _feeds(call[1], call[2]).items()
-        if hasattr(value, "shape")
-    )
+    shapes = {name: _shape(value) for name, value in _feeds(call[1], call[2]).items()}
+    inputs = tuple(f"{name}:{dimensions(shape)}" for name, shape in shapes.items() if shape is not None)
     if call[3] is None:
         return Shapes(inputs)
     named = zip(_output_names(loaded, call), call[3], strict=False)

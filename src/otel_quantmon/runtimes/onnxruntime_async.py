@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable
 from functools import wraps
 from time import perf_counter_ns
@@ -37,6 +35,8 @@ def observed_async(original: F, method: Method, lane_of: Callable[[Any, Method],
         context = get_current()
         if lane is None or suppressed(context) or (len(args) <= _CALLBACK and "callback" not in kwargs):
             return original(session, *args, **kwargs)
+        if lane.idle and not lane.wake():
+            return original(session, *args, **kwargs)
         callback = args[_CALLBACK] if len(args) > _CALLBACK else kwargs["callback"]
         key = object()
         ticket: Ticket | None = None
@@ -53,7 +53,8 @@ def observed_async(original: F, method: Method, lane_of: Callable[[Any, Method],
                 finish(lane, start, start, end, context, described, error, timed_out=timed_out)
 
         def observed_callback(results: Any, user_data: Any, error: str) -> Any:
-            over(None if error else results, _exception(error) if error else None)
+            # The runtime tells a callback the text of its status alone, neither its code nor its class.
+            over(None if error else results, RuntimeError(error) if error else None)
             return callback(results, user_data, error)
 
         own_args, own_kwargs = args, kwargs
@@ -72,11 +73,3 @@ def observed_async(original: F, method: Method, lane_of: Callable[[Any, Method],
             raise
 
     return call  # type: ignore[return-value]  # as in `observed`
-
-
-def _exception(message: str) -> Exception:
-    """What `run` would have raised for the status that a callback is given as text."""
-    code = re.search(r":\s*\d+\s*:\s*([A-Z_]+)\s*:", message)
-    states = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
-    kind = getattr(states, code[1].title().replace("_", ""), None) if code and states else None
-    return kind(message) if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -56,7 +56,7 @@ def attach(module: ModuleType, observer: Observer, settings: Settings, hooks: Ho
     attachment.patch_construction(interpreter)
     # Shapes are final, and delegates applied, once the tensors are allocated.
     attachment.patch_change(interpreter, "allocate_tensors")
-    attachment.patch_method(interpreter, Method("invoke", None, declared_shapes))
+    attachment.patch_method(interpreter, Method("invoke", None, declared_shapes, _read_inputs, _read_outputs))
 
     def observed_runner(original: F, method: Method, lane_of: Callable[[Any, Method], Lane | None]) -> F:
         def lane_of_runner(runner: Any, method: Method) -> Lane | None:
@@ -71,7 +71,13 @@ def attach(module: ModuleType, observer: Observer, settings: Settings, hooks: Ho
 
     runner = getattr(module, "SignatureRunner", None)
     if runner is not None:
-        method = Method("__call__", _measure_signature, _shapes_of_signature)
+        method = Method(
+            "__call__",
+            _measure_signature,
+            _shapes_of_signature,
+            _read_signature_inputs,
+            _read_signature_outputs,
+        )
         attachment.patch_method(runner, method, observed_runner)
     return attachment
 
@@ -139,6 +145,35 @@ def _provider(interpreter: Any) -> str:
     except AttributeError:
         return "CPU"
     return "XNNPACK" if delegated else "CPU"
+
+
+def _read_inputs(
+    _loaded: LoadedModel, interpreter: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]
+) -> Mapping[str, Any]:
+    # get_tensor() copies: a view would keep the interpreter from running.
+    return {
+        detail["name"]: interpreter.get_tensor(detail["index"]) for detail in interpreter.get_input_details()
+    }
+
+
+def _read_outputs(_loaded: LoadedModel, call: Call) -> Mapping[str, Any]:
+    interpreter = call[0]
+    return {
+        detail["name"]: interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()
+    }
+
+
+def _read_signature_inputs(
+    _loaded: LoadedModel, runner: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Mapping[str, Any]:
+    # By the tensors' names, which is how the file and a reference know them.
+    details = runner.get_input_details()
+    return {details[name]["name"]: value for name, value in kwargs.items()}
+
+
+def _read_signature_outputs(_loaded: LoadedModel, call: Call) -> Mapping[str, Any]:
+    details = call[0].get_output_details()
+    return {details[name]["name"]: value for name, value in call[3].items()}
 
 
 def _measure_signature(

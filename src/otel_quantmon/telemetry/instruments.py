@@ -62,6 +62,10 @@ class Instruments:
         self._proxied = hasattr(self.duration.histogram, "_real_instrument")
         self.batch_size = BulkHistogram(self._histogram(semconv.METRIC_INFERENCE_BATCH_SIZE))
         self.load_duration = self._histogram(semconv.METRIC_MODEL_LOAD_DURATION)
+        self.output_error = self._histogram(semconv.METRIC_OUTPUT_ERROR)
+        self.tensor_nonfinite = self._counter(semconv.METRIC_TENSOR_NONFINITE)
+        self.reference_evaluations = self._counter(semconv.METRIC_REFERENCE_EVALUATIONS)
+        self.anomalies = self._counter(semconv.METRIC_ANOMALIES)
         self.spans_suppressed = self._counter(semconv.METRIC_SPANS_SUPPRESSED)
 
     def recording(self) -> bool:

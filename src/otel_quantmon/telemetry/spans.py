@@ -27,7 +27,7 @@ from otel_quantmon import semconv
 from otel_quantmon._version import __version__
 from otel_quantmon.telemetry.instruments import Attributes
 
-__all__ = ["Spans"]
+__all__ = ["Spans", "unix_time"]
 
 # What a span costs after its end, in the batch processor and the OTLP encoder, over what it costs its caller:
 # 145 µs against 25 µs of start and end, of which about half overlaps with the model (benchmarks/overhead.py).
@@ -55,27 +55,26 @@ class Spans:
         return not isinstance(tracer._tracer if self._proxied else tracer, NoOpTracer)
 
     def start(self, model: str, context: Context, attributes: Attributes, start: int | None = None) -> Span:
-        """Start the span of an inference; ``start`` is of `time.perf_counter_ns`, None for now."""
+        """Start the span of an inference; ``start`` in nanoseconds since the epoch, None for now."""
         return self._tracer.start_span(
             f"{semconv.SPAN_NAME_PREFIX} {model}",
             context,
             kind=SpanKind.INTERNAL,
             attributes=attributes,
-            start_time=None if start is None else _unix(start),
+            start_time=start,
         )
 
     def end(
         self, span: Span, end: int, error: BaseException | None, error_type: str | None
     ) -> SpanContext | None:
-        """End ``span``; its context if it was sampled, so that an exemplar can lead to it."""
-        ended = _unix(end)
+        """End ``span`` at ``end``, in nanoseconds since the epoch; its context if it was sampled, for an exemplar."""
         if error is not None:
-            span.record_exception(error, timestamp=ended)
+            span.record_exception(error, timestamp=end)
         if error_type is not None:
             span.set_status(
                 Status(StatusCode.ERROR, None if error is None else f"{type(error).__name__}: {error}")
             )
-        span.end(ended)
+        span.end(end)
         context = span.get_span_context()
         return context if context.trace_flags.sampled else None
 
@@ -85,6 +84,11 @@ class Spans:
         return self.cost
 
 
-def _unix(instant: int) -> int:
-    """The wall clock's reading, in nanoseconds, at a moment of `time.perf_counter_ns` not long ago."""
-    return time_ns() - (perf_counter_ns() - instant)
+def unix_time(instant: int) -> int:
+    """Nanoseconds since the epoch at a moment of `time.perf_counter_ns` not long ago.
+
+    The two clocks cannot be read at once. A thread that is stopped in between makes the answer too late, never too
+    early, so that no span ends before it began; one span's times are to come from one reading.
+    """
+    ago = perf_counter_ns() - instant
+    return time_ns() - ago

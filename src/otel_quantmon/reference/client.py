@@ -1,0 +1,122 @@
+"""The application's side of the reference's process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+from typing import IO, cast
+
+from otel_quantmon.reference.evaluation import Evaluation, Evaluator, Task
+from otel_quantmon.reference.messages import MessageError, read_message, write_message
+
+__all__ = ["ReferenceProcess", "niceness"]
+
+_logger = logging.getLogger("otel_quantmon")
+
+_PROGRAM = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]);"
+    "from otel_quantmon.reference.server import main; main(int(sys.argv[2]))"
+)
+
+# Past this the process is taken to be unable to run here, and nothing is compared any more.
+_MOST_FAILURES = 3
+
+
+def niceness(budget: float) -> int:
+    """The nice value at which a process that competes for a core still gets ``budget`` of it, and half as much again.
+
+    Linux weighs a nice level 1.25 times the next (``sched_prio_to_weight`` in kernel/sched/core.c).
+    """
+    return max(0, min(19, round(math.log(1 / max(1.5 * budget, 1e-6)) / math.log(1.25))))
+
+
+class ReferenceProcess:
+    """Evaluates tasks in a process that starts with the first of them. For one thread at a time.
+
+    Where no Python can be started, as inside a server that embeds it, tasks are evaluated here.
+    """
+
+    def __init__(self, budget: float, timeout: float) -> None:
+        self._niceness = niceness(budget)
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._local: Evaluator | None = None
+        self._failures = 0
+        if not os.path.basename(sys.executable or "").lower().startswith(("python", "pypy")):
+            self._local = Evaluator()
+
+    @property
+    def given_up(self) -> bool:
+        """True when the process has failed so often that it is not started again."""
+        return self._failures >= _MOST_FAILURES
+
+    def evaluate(self, task: Task) -> Evaluation:
+        """Evaluate, in at most three times the timeout: it is for one run, of up to two models, after their loading."""
+        if self._local is not None:
+            return self._local.evaluate(task)
+        if self.given_up:
+            return Evaluation(error="the reference's process has failed too often")
+        try:
+            process = self._started()
+            timer = threading.Timer(3 * self._timeout, process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                write_message(cast("IO[bytes]", process.stdin), task.packed())
+                evaluation = Evaluation.unpacked(read_message(cast("IO[bytes]", process.stdout)))
+            finally:
+                timer.cancel()
+        except (MessageError, OSError) as error:
+            self._failures += 1
+            if self.given_up:
+                _logger.warning(
+                    "the reference's process ended %d times; comparison is off: %s", self._failures, error
+                )
+            self.close()
+            return Evaluation(error=f"the reference's process has ended: {error}")
+        self._failures = 0
+        return evaluation
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            self._close_pipes(process)
+            process.wait()
+
+    def abandon(self) -> None:
+        """In a child after fork: let go of the parent's process, so that only the parent keeps it running."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._close_pipes(process)
+            # Popen would warn of a process that is still running, and it is not this one's to wait for.
+            process.returncode = 0
+
+    @staticmethod
+    def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    continue
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            # -I: neither the environment's path, which leads to OpenTelemetry's own sitecustomize, nor the
+            # working directory; the path that this process has at the moment is handed over instead.
+            command = [sys.executable, "-I", "-c", _PROGRAM, json.dumps(sys.path), str(self._niceness)]
+            self._process = subprocess.Popen(  # noqa: S603  our own interpreter and program
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+            )
+        return self._process
