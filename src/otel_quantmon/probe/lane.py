@@ -41,7 +41,7 @@ class Note(NamedTuple):
 
 Record: TypeAlias = tuple[int, int, int, IO | None, Note | None]
 """One finished call: start and end by `time.perf_counter_ns`, nanoseconds of observation around it, what it moved
-(None where `LoadedModel.io` holds), and the note. Without a note it was a success of a warm lane that got no span, in
+(None where `Lane.io` holds), and the note. Without a note it was a success of a warm lane that got no span, in
 mode ``auto`` because of the budget. A plain tuple, since building a named one takes twice as long."""
 
 
@@ -52,7 +52,8 @@ class Lane:
         model, method, series, observer: what the lane belongs to.
         model_alive: False once the runtime's object has gone.
         pending, append: the records that wait, and the way in. A deque, since appending to it is atomic.
-        measure: the method's, None where `LoadedModel.io` holds for every call.
+        io: what every call moves, None where that is not fixed.
+        measure: the method's, None where `io` holds for every call.
         limit: records that may wait before a caller takes them.
         in_flight: start (`time.perf_counter_ns`) of each running call, by thread or by call. A dict, since
             setting and deleting a key are atomic where adding to a number is not.
@@ -83,6 +84,7 @@ class Lane:
         "hooks",
         "idle",
         "in_flight",
+        "io",
         "limit",
         "measure",
         "method",
@@ -117,8 +119,10 @@ class Lane:
         self.model_alive = model_alive
         self.pending: deque[Record] = deque()
         self.append = self.pending.append
+        # Not the model's later on: records that wait when it is resized are of what it was.
+        self.io = None if method.resizes else model.loaded.io
         # Of a model with one output of a fixed shape, every call moves the same.
-        fixed = model.loaded.io is not None and len(model.loaded.outputs) <= 1
+        fixed = self.io is not None and len(model.loaded.outputs) <= 1
         self.measure = None if fixed else method.measure
         self.limit = observer.queue_size
         self.in_flight: dict[object, int] = {}

@@ -62,6 +62,8 @@ class Method:
         read_outputs: the outputs by name, after the call.
         shapes: the shapes of a call of a model where they are not all fixed, for its span; the result in it is
             None when there is none.
+        resizes: True if a call takes inputs of any shape and fits the model to them, so that `LoadedModel.io` does
+            not hold.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Method:
         None
     )
     read_outputs: Callable[[LoadedModel, Call], Mapping[str, Any]] | None = None
+    resizes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,8 @@ class LoadedModel:
         runtime: value of ``quantmon.runtime.name``.
         runtime_version: as the runtime's package states it.
         provider: execution provider of the highest priority, or the delegate.
+        requested: execution providers that the application asked for, by name; empty if it left the choice.
+        providers: those registered, in their order.
         source: path of the file, or the bytes it was loaded from; None when unknown.
         label: a name for it when the source gives none.
         inputs, outputs: of the graph.
@@ -91,6 +96,8 @@ class LoadedModel:
     runtime: RuntimeName
     runtime_version: str
     provider: str
+    requested: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
     source: str | bytes | None = None
     label: str | None = None
     inputs: tuple[TensorFacts, ...] = ()

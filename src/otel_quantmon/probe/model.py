@@ -96,6 +96,11 @@ class Model:
         return self._digest
 
     @property
+    def source(self) -> str | bytes | None:
+        """Path or buffer until `release_source`, then a path only."""
+        return self._source or self.path
+
+    @property
     def version(self) -> str | None:
         """As set by the user, else as the model states it."""
         return self.settings.version or self.facts.version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 
@@ -9,20 +10,24 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from otel_quantmon import semconv
+from otel_quantmon.monitors.graph import lost_provider, may_saturate
 from otel_quantmon.probe.fidelity import Fidelity
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.model import Model
 from otel_quantmon.probe.probe import Probe
+from otel_quantmon.probe.process import cpu_isa
 from otel_quantmon.probe.recorder import Recorder
 from otel_quantmon.probe.report import Report
 from otel_quantmon.probe.sampling import CaptureBudget
-from otel_quantmon.probe.series import Series, SeriesKey
+from otel_quantmon.probe.series import Series, SeriesKey, attributes_of
 from otel_quantmon.probe.shadow import References
 from otel_quantmon.settings import Settings
 from otel_quantmon.telemetry.instruments import Attributes, Instruments
 from otel_quantmon.telemetry.spans import Spans
 
 __all__ = ["OTHER", "Observer", "observer_of", "observers"]
+
+_logger = logging.getLogger("otel_quantmon")
 
 OTHER = "other"
 """Name that the models past ``max_models`` share."""
@@ -53,6 +58,7 @@ class Observer:
         self._probes: weakref.WeakValueDictionary[int, Probe] = weakref.WeakValueDictionary()
         self._series: weakref.WeakValueDictionary[SeriesKey, Series] = weakref.WeakValueDictionary()
         self._names: set[str] = set()
+        self._warned: set[str] = set()
         self.spans = Spans(tracer_provider)
         self.recorder = Recorder(lambda: self.instruments, settings.check_budget)
         self.queue_size = settings.queue_size
@@ -75,6 +81,26 @@ class Observer:
     def live_series(self) -> list[Series]:
         """Those of models that are alive, or that have records waiting."""
         return [series for reference in self._series.valuerefs() if (series := reference()) is not None]
+
+    def inspected(self, model: Model) -> None:
+        """Say once what is wrong with a graph that has been loaded."""
+        loaded = model.loaded
+        lost = lost_provider(loaded.requested, loaded.providers)
+        if lost is not None and loaded.providers:
+            self.fell_back(model, lost, loaded.provider)
+        if may_saturate(model.facts, cpu_isa()) and model.name not in self._warned:
+            self._warned.add(model.name)
+            _logger.warning(
+                "model %r multiplies uint8 activations with int8 weights, which can saturate on this CPU (%s); "
+                "quantize with reduce_range, or to int8 activations",
+                model.name,
+                cpu_isa(),
+            )
+
+    def fell_back(self, model: Model, wanted: str, got: str) -> None:
+        """Report that ``model`` runs on another execution provider than it did or should."""
+        self.instruments.anomalies.add(1, {**self.series(model).attributes, semconv.ANOMALY_TYPE: "fallback"})
+        _logger.warning("model %r runs on %s instead of %s", model.name, got, wanted)
 
     def series(self, model: Model) -> Series:
         """The series of ``model``, shared with the models of the same attributes."""
@@ -112,7 +138,7 @@ class Observer:
 
     def loaded(self, model: Model, seconds: float, error_type: str | None, overhead: int) -> None:
         """Record that ``model`` took ``seconds`` to load, and the observation ``overhead`` nanoseconds."""
-        attributes: Attributes = dict(zip(semconv.MODEL_ATTRIBUTES, self.key(model), strict=True))
+        attributes: Attributes = attributes_of(self.key(model))
         if error_type is not None:
             attributes[semconv.ERROR_TYPE] = error_type
         self.instruments.load_duration.record(seconds, attributes)

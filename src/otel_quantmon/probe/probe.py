@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_quantmon.hooks import NO_HOOKS, Hooks
+from otel_quantmon.monitors.graph import GraphHealth
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.loaded import LoadedModel, Method
 from otel_quantmon.probe.model import Model
@@ -27,10 +28,21 @@ class Probe:
         model: the loaded model.
         lanes: by method; None for one that is not to be observed. A method that is not in it
             has not been called yet, see `lane`.
+        health: of the graph, None until it has been looked at.
         load_rss: bytes by which the process grew while the model was loaded, None when that was not seen.
     """
 
-    __slots__ = ("__weakref__", "_hooks", "_observer", "_timeouts", "instance", "lanes", "load_rss", "model")
+    __slots__ = (
+        "__weakref__",
+        "_hooks",
+        "_observer",
+        "_timeouts",
+        "health",
+        "instance",
+        "lanes",
+        "load_rss",
+        "model",
+    )
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class Probe:
         self.model = Model(loaded, settings)
         self.lanes: dict[Method, Lane | None] = {}
         self.load_rss: int | None = None
+        self.health: GraphHealth | None = None
         self._observer = observer
         self._hooks = hooks
         self._timeouts = timeouts
@@ -66,7 +79,12 @@ class Probe:
 
     def reload(self, loaded: LoadedModel) -> None:
         """Take over what a re-created session tells, such as the provider that it fell back to."""
-        loaded = replace(loaded, source=None)
-        if loaded != self.model.loaded:
-            self.model.loaded = loaded
-            self.lanes = {}
+        # What only the construction told, it does not tell again.
+        before = self.model.loaded
+        loaded = replace(loaded, source=None, requested=before.requested)
+        if loaded == before:
+            return
+        self.model.loaded = loaded
+        self.lanes = {}
+        if before.providers and loaded.providers != before.providers:
+            self._observer.fell_back(self.model, before.provider, loaded.provider)

@@ -154,7 +154,7 @@ class Recorder:
             instruments.duration.record_many(by_error.get(error_type, []) if error_type else [], told, linked)
 
     def _count_io(self, instruments: Instruments, lane: Lane, records: list[Record]) -> None:
-        fixed = lane.model.loaded.io
+        fixed = lane.io
         known = [record[3] for record in records if record[3] is not None] if lane.measure else []
         written = sum([io.output_bytes for io in known])
         batches = [io.batch for io in known if io.batch is not None]

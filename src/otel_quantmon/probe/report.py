@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_quantmon import semconv
 from otel_quantmon.probe.process import cpu_isa, resident_memory
+from otel_quantmon.probe.series import attributes_of
 from otel_quantmon.probe.worker import worker
 from otel_quantmon.telemetry.instruments import Attributes, Measurements
 
@@ -39,6 +40,8 @@ class Report:
             semconv.METRIC_OUTPUT_DISAGREEMENT: self._disagreement,
             semconv.METRIC_INPUT_CLIP_RATIO: self._clip_ratio,
             semconv.METRIC_SPEEDUP: self._speedup,
+            semconv.METRIC_EXECUTION_PROVIDER_NODES: self._nodes,
+            semconv.METRIC_QUANTIZATION_UNFUSED_NODES: self._unfused_nodes,
             semconv.METRIC_OVERHEAD_DURATION: self._overhead,
         }
 
@@ -62,7 +65,7 @@ class Report:
                     key = lane.series.key
                     active[key] = active.get(key, 0) + len(lane.in_flight)
         for key, count in active.items():
-            yield count, dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True))
+            yield count, attributes_of(key)
 
     def _window_duration(self) -> Measurements:
         for series, summary in self._summaries():
@@ -100,7 +103,7 @@ class Report:
             key = self._observer.key(model)
             # What tells one model from another would give each of those past ``max_models`` a series after all.
             known = {n: value for n, value in optional.items() if value is not None and key[0] == model.name}
-            attributes = {**dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True)), **known}
+            attributes = {**attributes_of(key), **known}
             point = tuple(attributes.items())
             if model.settings.enabled and point not in seen:
                 seen.add(point)
@@ -122,13 +125,13 @@ class Report:
         for series in self._observer.live_series():
             add(series.key, "io", series.io_bytes)
         for (key, kind), size in usage.items():
-            yield size, {**dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True)), semconv.MEMORY_TYPE: kind}
+            yield size, {**attributes_of(key), semconv.MEMORY_TYPE: kind}
         if usage:
             yield resident_memory(), {semconv.MEMORY_TYPE: "process_rss"}
 
     def _memory_allocated(self) -> Measurements:
         for key, total in self._observer.recorder.allocated.items():
-            yield total, dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True))
+            yield total, attributes_of(key)
 
     def _memory_growth(self) -> Measurements:
         for series in self._observer.live_series():
@@ -195,3 +198,16 @@ class Report:
             speedup = series.fidelity.speedup if series.fidelity is not None else None
             if speedup is not None:
                 yield speedup, series.attributes
+
+    def _nodes(self) -> Measurements:
+        for probe in self._observer.probes():
+            if probe.health is not None:
+                attributes = attributes_of(self._observer.key(probe.model))
+                # The same graph in each of the sessions that share these attributes: the last one's will do.
+                for provider, count in probe.health.nodes.items():
+                    yield count, {**attributes, semconv.EXECUTION_PROVIDER: provider}
+
+    def _unfused_nodes(self) -> Measurements:
+        for probe in self._observer.probes():
+            if probe.health is not None and probe.health.unfused is not None:
+                yield probe.health.unfused, attributes_of(self._observer.key(probe.model))

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from otel_quantmon.probe.fidelity import Fidelity
     from otel_quantmon.probe.shadow import Shadow
 
-__all__ = ["Series", "SeriesKey"]
+__all__ = ["Series", "SeriesKey", "attributes_of"]
 
 SeriesKey: TypeAlias = tuple[str, str, str, str]
 """Values of `semconv.MODEL_ATTRIBUTES`, in their order."""
+
+
+def attributes_of(key: SeriesKey) -> Attributes:
+    """The attributes that ``key`` stands for."""
+    return dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True))
 
 
 class Series:
@@ -45,7 +50,7 @@ class Series:
 
     def __init__(self, key: SeriesKey, settings: ModelSettings) -> None:
         self.key = key
-        self.attributes: Attributes = dict(zip(semconv.MODEL_ATTRIBUTES, key, strict=True))
+        self.attributes: Attributes = attributes_of(key)
         self.latency = LatencyMonitor(
             size=settings.window_size,
             age=settings.window_age,

@@ -66,7 +66,7 @@ def end_span(lane: Lane, span: Span, call: Call, end: int, told: Told) -> SpanCo
         span.set_attribute(semconv.ANOMALY_TYPE, told.anomaly)
     if told.error_type is not None:
         span.set_attribute(semconv.ERROR_TYPE, told.error_type)
-    elif call[3] is not None and lane.model.loaded.io is None:
+    elif call[3] is not None and lane.io is None:
         span.set_attribute(semconv.OUTPUT_SHAPES, _shapes(lane, call).outputs)
     _call_response_hook(lane, span, call, told.error)
     return lane.observer.spans.end(span, unix_time(end), told.error, told.error_type)
@@ -98,7 +98,7 @@ def make_span(
 
 def _attributes(lane: Lane, call: Call, warmup: bool) -> Attributes:
     attributes = _fixed_attributes(lane).copy()
-    if lane.model.loaded.io is None:
+    if lane.io is None:
         attributes.update(_shape_attributes(lane.model.loaded, _shapes(lane, call)))
     if warmup:
         attributes[semconv.WARMUP] = True
@@ -139,7 +139,7 @@ def _fixed_attributes(lane: Lane) -> Attributes:
             semconv.RUNTIME_VERSION: model.loaded.runtime_version,
             **{name: value for name, value in optional.items() if value is not None},
         }
-        if model.loaded.io is not None:
+        if lane.io is not None:
             # Every shape is fixed: the same text for all calls.
             fixed.update(_shape_attributes(model.loaded, declared_shapes(model.loaded)))
     return fixed

@@ -9,10 +9,10 @@ import os
 import subprocess
 import sys
 import threading
-from typing import IO, cast
+from typing import cast
 
 from otel_quantmon.reference.evaluation import Evaluation, Evaluator, Task
-from otel_quantmon.reference.messages import MessageError, read_message, write_message
+from otel_quantmon.reference.messages import MessageError, Stream, read_message, write_message
 
 __all__ = ["ReferenceProcess", "niceness"]
 
@@ -67,10 +67,13 @@ class ReferenceProcess:
             timer.daemon = True
             timer.start()
             try:
-                write_message(cast("IO[bytes]", process.stdin), task.packed())
-                evaluation = Evaluation.unpacked(read_message(cast("IO[bytes]", process.stdout)))
+                write_message(cast("Stream", process.stdin), task.packed())
+                evaluation = Evaluation.unpacked(read_message(cast("Stream", process.stdout)))
             finally:
                 timer.cancel()
+        except TypeError as error:
+            # Nothing of it has been sent.
+            return Evaluation(error=str(error))
         except (MessageError, OSError) as error:
             self._failures += 1
             if self.given_up:
@@ -111,9 +114,11 @@ class ReferenceProcess:
         if self._process is None or self._process.poll() is not None:
             # -I: neither the environment's path, which leads to OpenTelemetry's own sitecustomize, nor the
             # working directory; the path that this process has at the moment is handed over instead.
-            command = [sys.executable, "-I", "-c", _PROGRAM, json.dumps(sys.path), str(self._niceness)]
+            path = json.dumps([os.fspath(entry) for entry in sys.path])
+            command = [sys.executable, "-I", "-c", _PROGRAM, path, str(self._niceness)]
             self._process = subprocess.Popen(  # noqa: S603  our own interpreter and program
                 command,
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -98,9 +99,18 @@ class Evaluation:
 
 
 class Evaluator:
-    """Holds the references that were needed so far, and compares with them."""
+    """Holds the references that were needed so far, and compares with them.
 
-    def __init__(self) -> None:
+    Args:
+        clock: of the processor time that evaluations take.
+
+    Attributes:
+        loading_seconds: by that clock, spent on loading models so far.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+        self._clock = clock
+        self.loading_seconds = 0.0
         self._engines: dict[str, Engine] = {}
         self._evaluated: dict[str, int] = {}
 
@@ -111,7 +121,7 @@ class Evaluator:
             timed = self._timed(task)
         except EngineError as error:
             return Evaluation(error=str(error))
-        began = time.thread_time()
+        began = self._clock()
         by_name = {tensor.name: tensor for tensor in task.facts}
         try:
             feeds = feed(task.inputs, by_name, reference.inputs, task.mapping)
@@ -124,15 +134,17 @@ class Evaluator:
                 mapping=task.mapping,
                 median_norms=task.median_norms,
             )
-            quantized_seconds = None
-            if timed is not None:
+        except EngineError as error:
+            return Evaluation(error=str(error), cpu_seconds=self._clock() - began)
+        quantized_seconds = None
+        if timed is not None:
+            # The application's file may have been replaced meanwhile: that costs the time, not the comparison.
+            with suppress(EngineError):
                 own = feed(task.inputs, by_name, timed.inputs)
                 quantized_seconds, _ = _run(timed, own, task.seconds)
-        except EngineError as error:
-            return Evaluation(error=str(error), cpu_seconds=time.thread_time() - began)
         return Evaluation(
             comparisons=comparisons,
-            cpu_seconds=time.thread_time() - began,
+            cpu_seconds=self._clock() - began,
             reference_seconds=reference_seconds,
             quantized_seconds=quantized_seconds,
         )
@@ -140,14 +152,21 @@ class Evaluator:
     def _engine(self, path: str) -> Engine:
         engine = self._engines.get(path)
         if engine is None:
-            engine = self._engines[path] = open_engine(path)
+            began = self._clock()
+            try:
+                engine = self._engines[path] = open_engine(path)
+            finally:
+                self.loading_seconds += self._clock() - began
         return engine
 
     def _timed(self, task: Task) -> Engine | None:
         count = self._evaluated[task.model] = self._evaluated.get(task.model, -1) + 1
         if task.quantized is None or count % _TIME_QUANTIZED_EVERY:
             return None
-        return self._engine(task.quantized)
+        try:
+            return self._engine(task.quantized)
+        except EngineError:
+            return None
 
 
 def _run(engine: Engine, feeds: dict[str, Any], seconds: float) -> tuple[float, dict[str, Any]]:

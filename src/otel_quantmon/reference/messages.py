@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
-from typing import IO, Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-__all__ = ["MessageError", "read_message", "write_message"]
+__all__ = ["MessageError", "Stream", "read_message", "write_message"]
+
+Stream: TypeAlias = io.RawIOBase | io.BufferedIOBase
+"""A pipe's end without a buffer has no lock, which a thread that a fork left behind would hold for ever."""
 
 _LENGTHS = struct.Struct("<QQ")
 _MAX_HEADER = 64 * 1024 * 1024
@@ -18,7 +22,7 @@ class MessageError(Exception):
     """The other side has gone, or does not speak this protocol."""
 
 
-def write_message(stream: IO[bytes], message: Any) -> None:
+def write_message(stream: Stream, message: Any) -> None:
     """Write one message.
 
     Args:
@@ -32,17 +36,16 @@ def write_message(stream: IO[bytes], message: Any) -> None:
     tensors: list[np.ndarray[Any, Any]] = []
     header = json.dumps(_pack(message, tensors)).encode()
     try:
-        stream.write(_LENGTHS.pack(len(header), sum(tensor.nbytes for tensor in tensors)))
-        stream.write(header)
+        _write(stream, _LENGTHS.pack(len(header), sum(tensor.nbytes for tensor in tensors)) + header)
         for tensor in tensors:
             # A view of the bytes: nothing is copied but into the pipe.
-            stream.write(tensor.reshape(-1).view(np.uint8).data)
+            _write(stream, tensor.reshape(-1).view(np.uint8).data)
         stream.flush()
     except (OSError, ValueError) as error:
         raise MessageError("the other side has gone") from error
 
 
-def read_message(stream: IO[bytes]) -> Any:
+def read_message(stream: Stream) -> Any:
     """Read one message, waiting for it.
 
     Raises:
@@ -51,17 +54,30 @@ def read_message(stream: IO[bytes]) -> Any:
     header_length, payload_length = _LENGTHS.unpack(_read(stream, _LENGTHS.size))
     if header_length > _MAX_HEADER:
         raise MessageError("what arrived is not a message")
-    header = json.loads(_read(stream, header_length))
+    try:
+        header = json.loads(_read(stream, header_length))
+    except ValueError as error:
+        raise MessageError("what arrived is not a message") from error
     return _unpack(header, memoryview(_read(stream, payload_length)), [0])
 
 
-def _read(stream: IO[bytes], length: int) -> bytes:
-    try:
-        data = stream.read(length)
-    except (OSError, ValueError) as error:
-        raise MessageError("the other side has gone") from error
-    if len(data) != length:
-        raise MessageError("the other side has gone")
+def _write(stream: Stream, data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
+
+
+def _read(stream: Stream, length: int) -> bytearray:
+    data = bytearray(length)
+    left = memoryview(data)
+    while left:
+        try:
+            count = stream.readinto(left)
+        except (OSError, ValueError) as error:
+            raise MessageError("the other side has gone") from error
+        if not count:
+            raise MessageError("the other side has gone")
+        left = left[count:]
     return data
 
 

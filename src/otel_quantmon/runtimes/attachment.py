@@ -12,6 +12,7 @@ from opentelemetry.context import get_current
 
 from otel_quantmon.guard import guarded, internal_error
 from otel_quantmon.hooks import NO_HOOKS, Hooks
+from otel_quantmon.monitors.graph import GraphHealth
 from otel_quantmon.probe.call import PROBE, error_type_of, observed, suppressed
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.lifecycle import reset_in_children
@@ -62,6 +63,8 @@ class Attachment:
 
     Args:
         describe: reads a model from an object of the class.
+        inspect: looks at the graph that the runtime made of it.
+        in_background: True if `inspect` may, and for its cost should, run on another thread than the object's.
         observer, settings, hooks, timeouts: what the probes are made with.
     """
 
@@ -72,8 +75,13 @@ class Attachment:
         settings: Settings,
         hooks: Hooks = NO_HOOKS,
         timeouts: Timeouts | None = None,
+        inspect: Callable[[Any, Model], GraphHealth] | None = None,
+        *,
+        in_background: bool = True,
     ) -> None:
         self._describe = describe
+        self._inspect = inspect
+        self._in_background = in_background
         self._observer = observer
         self._settings = settings
         self._hooks = hooks
@@ -128,6 +136,8 @@ class Attachment:
                 if self._active and isinstance(probe, Probe):
                     with guarded:
                         probe.reload(self._describe(instance, (), {}))
+                        if self._inspect is not None and not self._in_background and probe.health is None:
+                            probe.health = self._inspect(instance, probe.model)
                 return result
 
             return change  # type: ignore[return-value]  # as in `observed`
@@ -171,8 +181,23 @@ class Attachment:
             raise
         self._hang(instance, probe)
         self._observer.add(probe)
-        worker.submit(probe.model.release_source)
+        if probe.model.settings.enabled:
+            reference = weakref.ref(probe)
+            worker.submit(lambda: self._look_at(reference))
         return probe
+
+    def _look_at(self, reference: weakref.ref[Probe]) -> None:
+        """Read what may be read in the background, unless the model has gone meanwhile."""
+        probe = reference()
+        if probe is None:
+            return
+        try:
+            instance = probe.instance()
+            if self._inspect is not None and self._in_background and instance is not None:
+                probe.health = self._inspect(instance, probe.model)
+            self._observer.inspected(probe.model)
+        finally:
+            probe.model.release_source()
 
     def _hang(self, instance: Any, probe: Probe | _NotObserved) -> None:
         setattr(instance, PROBE, probe)

@@ -24,6 +24,7 @@ from otel_quantmon.probe.loaded import (
 from otel_quantmon.probe.observer import Observer
 from otel_quantmon.runtimes.attachment import Attachment
 from otel_quantmon.runtimes.onnxruntime_async import observed_async
+from otel_quantmon.runtimes.onnxruntime_graph import inspect
 from otel_quantmon.runtimes.onnxruntime_timeout import RunOptionsTimeouts
 from otel_quantmon.settings import Settings
 
@@ -35,7 +36,7 @@ MODULE = "onnxruntime.capi.onnxruntime_inference_collection"
 
 def attach(module: ModuleType, observer: Observer, settings: Settings, hooks: Hooks) -> Attachment:
     """Observe the sessions of ``module``, the one named `MODULE`."""
-    attachment = Attachment(_describe, observer, settings, hooks, RunOptionsTimeouts())
+    attachment = Attachment(_describe, observer, settings, hooks, RunOptionsTimeouts(), inspect)
     session: type = module.InferenceSession
     attachment.patch_construction(session)
     attachment.patch_change(session, "set_providers")
@@ -74,12 +75,19 @@ def _describe(session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lo
         provider=str(providers[0]) if providers else "unknown",
         # Kept by the session in every release, and there also when its construction was not seen.
         source=source_of(getattr(session, "_model_path", None) or getattr(session, "_model_bytes", None)),
+        requested=_requested(args, kwargs),
+        providers=tuple(map(str, providers)),
         label=stated_name(session.get_modelmeta().graph_name) or None,
         inputs=inputs,
         outputs=outputs,
         batch_input=first.name if first and first.shape and first.shape[0] is None else None,
         io=fixed_io(inputs, outputs),
     )
+
+
+def _requested(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    wanted = args[2] if len(args) > 2 else kwargs.get("providers")
+    return tuple(str(one[0] if isinstance(one, tuple) else one) for one in wanted or ())
 
 
 def _tensor(argument: Any) -> TensorFacts:

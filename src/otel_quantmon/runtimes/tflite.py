@@ -26,6 +26,7 @@ from otel_quantmon.probe.loaded import (
 )
 from otel_quantmon.probe.observer import Observer
 from otel_quantmon.runtimes.attachment import Attachment
+from otel_quantmon.runtimes.tflite_graph import inspect
 from otel_quantmon.semconv import RuntimeName
 from otel_quantmon.settings import Settings
 
@@ -51,7 +52,7 @@ def attach(module: ModuleType, observer: Observer, settings: Settings, hooks: Ho
         return _describe(interpreter, args, kwargs, runtime, version)
 
     # A run cannot be ended from Python, so there are no timeouts to give: an overrun is recorded as one.
-    attachment = Attachment(describe, observer, settings, hooks)
+    attachment = Attachment(describe, observer, settings, hooks, inspect=inspect, in_background=False)
     interpreter: type = module.Interpreter
     attachment.patch_construction(interpreter)
     # Shapes are final, and delegates applied, once the tensors are allocated.
@@ -77,6 +78,7 @@ def attach(module: ModuleType, observer: Observer, settings: Settings, hooks: Ho
             _shapes_of_signature,
             _read_signature_inputs,
             _read_signature_outputs,
+            resizes=True,
         )
         attachment.patch_method(runner, method, observed_runner)
     return attachment
@@ -150,10 +152,13 @@ def _provider(interpreter: Any) -> str:
 def _read_inputs(
     _loaded: LoadedModel, interpreter: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]
 ) -> Mapping[str, Any]:
-    # get_tensor() copies: a view would keep the interpreter from running.
-    return {
-        detail["name"]: interpreter.get_tensor(detail["index"]) for detail in interpreter.get_input_details()
-    }
+    details = interpreter.get_input_details()
+    try:
+        # get_tensor() copies: a view would keep the interpreter from running.
+        return {detail["name"]: interpreter.get_tensor(detail["index"]) for detail in details}
+    except ValueError:
+        # There are no tensors yet, as the run is about to say itself.
+        return {}
 
 
 def _read_outputs(_loaded: LoadedModel, call: Call) -> Mapping[str, Any]:
