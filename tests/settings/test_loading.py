@@ -208,3 +208,10 @@ def test_no_file_raises(toml: str | bytes) -> None:
         path = Path(directory, "quantmon.toml")
         path.write_bytes(toml if isinstance(toml, bytes) else toml.encode())
         load_settings({"QUANTMON_CONFIG": str(path)}).for_model("x")
+
+
+def test_variables_of_the_projects_own_tests_are_no_settings(caplog):
+    """QUANTMON_TEST_CACHE and its like are inherited by whatever the tests start, and not warned of."""
+    with caplog.at_level("WARNING", "otel_quantmon"):
+        load_settings({"QUANTMON_TEST_CACHE": "/tmp"})
+    assert not caplog.records

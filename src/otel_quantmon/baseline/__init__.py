@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_quantmon.baseline.capture import Capture, capture
 from otel_quantmon.baseline.file import (
     FORMAT_VERSION,
     MAX_BASELINE_BYTES,
@@ -16,6 +17,8 @@ from otel_quantmon.baseline.file import (
     write_baseline,
 )
 from otel_quantmon.baseline.inputs import MAX_INPUT_BYTES, InputFileError, load_inputs
+from otel_quantmon.baseline.recording import record, split_cases
+from otel_quantmon.baseline.replay import OutputReport, ReplayReport, check_baseline
 
 __all__ = [
     "FORMAT_VERSION",
@@ -23,13 +26,20 @@ __all__ = [
     "MAX_INPUT_BYTES",
     "Baseline",
     "BaselineError",
+    "Capture",
     "Case",
     "Environment",
     "InputFileError",
     "InputStatistics",
     "LatencyStatistics",
+    "OutputReport",
     "OutputStatistics",
+    "ReplayReport",
+    "capture",
+    "check_baseline",
     "load_inputs",
     "read_baseline",
+    "record",
+    "split_cases",
     "write_baseline",
 ]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SQNR_LIMIT", "Measures", "measure", "top1_noise"]
+__all__ = ["SQNR_LIMIT", "Measures", "decibels", "measure", "top1_noise"]
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
@@ -92,6 +92,13 @@ class Measures:
     def disagreement(self) -> float | None:
         """Share of rows whose top-1 flipped, None without rows."""
         return self.flips / self.rows if self.rows else None
+
+
+def decibels(relative_error: float) -> float:
+    """Signal-to-quantization-noise ratio in dB of a relative error, clamped to ±`SQNR_LIMIT`."""
+    if relative_error <= 0.0:
+        return SQNR_LIMIT
+    return min(SQNR_LIMIT, max(-SQNR_LIMIT, -20.0 * math.log10(relative_error)))
 
 
 def top1_noise(dtype: np.dtype[Any]) -> float:
@@ -235,12 +242,11 @@ class _Totals:
             relative = _ldexp(norm_d / norm_f, self.scale_d - self.scale_f)
         else:
             relative = sys.float_info.max if norm_d else 0.0
-        sqnr = -20.0 * math.log10(relative) if relative else SQNR_LIMIT
         return Measures(
             elements=self.elements,
             reference_norm=_ldexp(norm_f, self.scale_f),
             relative_error=relative,
-            sqnr=min(SQNR_LIMIT, max(-SQNR_LIMIT, sqnr)),
+            sqnr=decibels(relative),
             cosine_similarity=self._cosine(norm_f, norm_q, norm_d, pairs),
             max_abs_error=_ldexp(self.largest_d, self.scale_d),
             rows=self.rows,

@@ -22,7 +22,7 @@ from otel_quantmon.probe.loaded import Call, Method
 from otel_quantmon.probe.sampling import Sample
 from otel_quantmon.probe.spans import Told, end_span, make_span, may_be_sampled, start_span
 
-__all__ = ["PROBE", "error_type_of", "finish", "observed", "suppressed"]
+__all__ = ["PROBE", "TIMEOUT", "error_type_of", "finish", "observed", "suppressed"]
 
 PROBE = "_quantmon_probe"
 """Attribute of a runtime's object that holds its probe, or None if it is not to be observed."""
@@ -59,8 +59,10 @@ def observed(original: F, method: Method, lane_of: LaneOf) -> F:
         if lane is None:
             return original(instance, *args, **kwargs)
         context = get_current()
-        if context or lane.careful:
+        if lane.careful:
             return _call_with_care(original, lane, entered, context, instance, args, kwargs)
+        if context and suppressed(context):
+            return original(instance, *args, **kwargs)
         in_flight = lane.in_flight
         thread = get_ident()
         start = in_flight[thread] = perf_counter_ns()
@@ -84,7 +86,8 @@ def observed(original: F, method: Method, lane_of: LaneOf) -> F:
         try:
             in_flight.pop(thread, None)
             credit = lane.credit + (end - start) * lane.budget
-            if lane.to_warm_up or credit >= lane.span_cost:
+            # In a context there may be a parent, unless its spans are not wanted.
+            if (context and lane.spans_in_context) or lane.to_warm_up or credit >= lane.span_cost:
                 finish(lane, entered, start, end, context, (instance, args, kwargs, result), None)
             else:
                 lane.credit = credit
@@ -109,7 +112,7 @@ def _call_with_care(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a call that has a context, a timeout or a request hook, that is to be looked at, or is not reported yet."""
+    """Run a call that has a timeout or a request hook, that is to be looked at, or is not reported yet."""
     if lane.idle and not lane.wake():
         return original(instance, *args, **kwargs)
     if suppressed(context):
@@ -192,9 +195,10 @@ def finish(
         timed_out: True if the call was ended at its timeout; one that overran it is found here.
     """
     duration = end - start
-    warmup = lane.to_warm_up > 0
-    if warmup:
+    warmup = False
+    if lane.to_warm_up > 0:
         lane.to_warm_up -= 1
+        warmup = True
     error_type = None
     if timed_out or (error is None and lane.timeout is not None and duration > lane.timeout * 1e9):
         error_type = TIMEOUT
@@ -209,7 +213,10 @@ def finish(
             internal_error(problem)
     shown: SpanContext | None = None
     withheld = False
-    told = Told(error, error_type, warmup, lane.take_anomaly())
+    anomaly = lane.anomaly
+    if anomaly is not None:
+        lane.anomaly = None
+    told = Told(error, error_type, warmup, anomaly)
     if span is not None:
         shown = end_span(lane, span, call, end, told)
     elif lane.spans != "none":

@@ -32,6 +32,10 @@ __all__ = ["Fidelity"]
 
 _logger = logging.getLogger("otel_quantmon")
 
+# Until a comparison is asked for again that could not be made: a caller that fails, or that overflows what is
+# bounded, is not to pay for copies at each of its calls.
+_AFTER_MISS = 1.0
+
 # Samples of each output and input that the gauges are taken from.
 _WINDOW = 100
 
@@ -80,15 +84,21 @@ class Fidelity:
 
     def sampler(self, lane: Lane) -> Sampler | None:
         """A sampler for ``lane``; None if its method's tensors cannot be read."""
+        with self._lock:
+            self._lanes.add(lane)
         if lane.method.read_inputs is None or lane.method.read_outputs is None:
             return None
-        self._lanes.add(lane)
-        return Sampler(lane, self._observer.capture, self.tokens, self._take, self.count)
+        return Sampler(lane, self._observer.capture, self.tokens, self._take, self.missed)
 
-    def demand(self) -> None:
-        """Ask for one comparison, of whichever call comes next."""
+    def demand(self, after: float = 0.0) -> None:
+        """Ask for one comparison, of whichever call comes next in ``after`` seconds."""
+        if after > 0:
+            # Not to keep alive a model that goes meanwhile.
+            later = weakref.WeakMethod(self.demand)
+            worker.submit(lambda: (demand := later()) and demand(), after)
+            return
         self.tokens.append(object())
-        for lane in list(self._lanes):
+        for lane in self._live_lanes():
             lane.careful = True
 
     def count(self, outcome: semconv.ReferenceOutcome, source: semconv.ReferenceSource = "shadow") -> None:
@@ -99,6 +109,12 @@ class Fidelity:
             semconv.REFERENCE_OUTCOME: outcome,
         }
         self._observer.instruments.reference_evaluations.add(1, attributes)
+
+    def missed(self, outcome: semconv.ReferenceOutcome | None = None) -> None:
+        """Take note that a comparison that was asked for is not made, and ask again in a while."""
+        if outcome is not None:
+            self.count(outcome)
+        self.demand(_AFTER_MISS)
 
     def compared(
         self, comparisons: list[Comparison], source: semconv.ReferenceSource, span: SpanContext | None = None
@@ -144,9 +160,26 @@ class Fidelity:
         self._observer.instruments.anomalies.add(1, attributes)
         model = self._attributes[semconv.MODEL_NAME]
         _logger.warning("model %r: %s is anomalous%s, at %.4g", model, kind, f" on {of}" if of else "", value)
-        for lane in list(self._lanes):
+        for lane in self._live_lanes():
             lane.anomaly = kind
             lane.careful = True
+
+    def after_fork(self) -> None:
+        """In a child: what the parent has measured is the parent's to report, and its samples are not here."""
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._reference_seconds.clear()
+        self._quantized_seconds.clear()
+        self.outputs, self.clipping = {}, {}
+        self.anomalies = Anomalies()
+        series = self._series()
+        if series is not None and series.shadow is not None:
+            self.demand()
+
+    def _live_lanes(self) -> list[Lane]:
+        # A set that a thread adds to cannot be iterated.
+        with self._lock:
+            return list(self._lanes)
 
     def _take(self, sample: Sample) -> None:
         with self._lock:
@@ -157,7 +190,7 @@ class Fidelity:
         if full or series is None:
             self.release(sample)
             if sample.compare:
-                self.count("dropped_queue" if full else "dropped_shutdown")
+                self.missed("dropped_queue" if full else "dropped_shutdown")
             return
         worker.submit(lambda: self._look_at(sample, series))
 
@@ -176,8 +209,7 @@ class Fidelity:
     def release(self, sample: Sample) -> None:
         """Let go of the tensors of ``sample``."""
         self._observer.capture.give_back(sample.size)
-        sample.size = 0
-        sample.inputs, sample.outputs = {}, {}
+        sample.clear()
 
     def _check(self, sample: Sample) -> None:
         began, began_cpu = perf_counter_ns(), thread_time_ns()
@@ -191,7 +223,9 @@ class Fidelity:
                 if window is None:
                     window = self.clipping[name] = Window(_WINDOW)
                 window.add(check.clip_ratio)
-                self.judge("clipping", name, check.clip_ratio)
+                # Black and white are the end codes of a sound image: only where floats lie is known of what range.
+                if sample.inputs[name].dtype.kind not in "iu":
+                    self.judge("clipping", name, check.clip_ratio)
         bad_in, bad_out = _nonfinite(inputs), _nonfinite(outputs)
         # Int8 hides bad input: what went in as NaN may come out as an ordinary number.
         self._count_nonfinite("input", "propagated" if bad_out else "masked", bad_in)
@@ -199,7 +233,7 @@ class Fidelity:
         self.judge("nonfinite", "", float(bool(bad_in or bad_out)))
         # Of the two the smaller: the thread may have had to wait, and its clock is coarse on some systems.
         spent = min(perf_counter_ns() - began, max(thread_time_ns() - began_cpu, 1)) + sample.copying
-        for lane in list(self._lanes):
+        for lane in self._live_lanes():
             if lane.sampler is not None:
                 lane.sampler.spent(spent)
 

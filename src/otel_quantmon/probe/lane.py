@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanContext
 
 from otel_quantmon.hooks import Hooks
 from otel_quantmon.probe.loaded import IO, Method
+from otel_quantmon.semconv import SPAN_NAME_PREFIX
 
 if TYPE_CHECKING:
     from otel_quantmon.probe.model import Model
@@ -58,6 +59,8 @@ class Lane:
         in_flight: start (`time.perf_counter_ns`) of each running call, by thread or by call. A dict, since
             setting and deleting a key are atomic where adding to a number is not.
         spans: the span mode in force.
+        spans_in_context: False if no call gets a span.
+        span_name: of every span of the lane.
         span_attributes: those that every span of the lane has, None until the first is made.
         credit: nanoseconds that root spans may still cost. Threads may overwrite each other's addition; the
             budget is a rate, and loses nothing by it but a span.
@@ -96,7 +99,9 @@ class Lane:
         "series",
         "span_attributes",
         "span_cost",
+        "span_name",
         "spans",
+        "spans_in_context",
         "timeout",
         "timeouts",
         "to_warm_up",
@@ -127,6 +132,8 @@ class Lane:
         self.limit = observer.queue_size
         self.in_flight: dict[object, int] = {}
         self.spans: SpanMode = settings.spans
+        self.spans_in_context = settings.spans != "none"
+        self.span_name = f"{SPAN_NAME_PREFIX} {model.name}"
         self.span_attributes: Attributes | None = None
         self.credit = 0.0
         self.budget = settings.span_budget if settings.spans == "auto" else 0.0
@@ -154,10 +161,3 @@ class Lane:
         self.careful = self.timeout is not None or self.hooks.request is not None or self.spans == "all"
         if self.anomaly is not None or (self.sampler is not None and self.sampler.due):
             self.careful = True
-
-    def take_anomaly(self) -> AnomalyType | None:
-        """The anomaly that the span of the current call is to show, once."""
-        anomaly = self.anomaly
-        if anomaly is not None:
-            self.anomaly = None
-        return anomaly

@@ -91,8 +91,8 @@ class Observer:
         if may_saturate(model.facts, cpu_isa()) and model.name not in self._warned:
             self._warned.add(model.name)
             _logger.warning(
-                "model %r multiplies uint8 activations with int8 weights, which can saturate on this CPU (%s); "
-                "quantize with reduce_range, or to int8 activations",
+                "model %r multiplies uint8 activations with int8 weights, which can saturate on this CPU (%s) "
+                "unless it was quantized with reduce_range; quantize so, or to int8 activations",
                 model.name,
                 cpu_isa(),
             )

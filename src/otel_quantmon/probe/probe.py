@@ -35,6 +35,7 @@ class Probe:
     __slots__ = (
         "__weakref__",
         "_hooks",
+        "_loading",
         "_observer",
         "_timeouts",
         "health",
@@ -58,6 +59,7 @@ class Probe:
         self.lanes: dict[Method, Lane | None] = {}
         self.load_rss: int | None = None
         self.health: GraphHealth | None = None
+        self._loading = object()
         self._observer = observer
         self._hooks = hooks
         self._timeouts = timeouts
@@ -66,10 +68,13 @@ class Probe:
         """The lane of ``method``, made at its first call."""
         lane = None
         if self.model.settings.enabled:
-            probe = weakref.ref(self)
-            lane = Lane(
-                self.model, method, self._observer, self._hooks, self._timeouts, lambda: probe() is not None
-            )
+            probe, loading = weakref.ref(self), self._loading
+
+            def model_alive() -> bool:
+                found = probe()
+                return found is not None and found._loading is loading
+
+            lane = Lane(self.model, method, self._observer, self._hooks, self._timeouts, model_alive)
         # Two threads may both come here first; what counts is that both go on with the same lane.
         kept = self.lanes.setdefault(method, lane)
         if kept is lane and lane is not None:
@@ -85,6 +90,8 @@ class Probe:
         if loaded == before:
             return
         self.model.loaded = loaded
+        # The lanes of before are to be forgotten, also by the recorder, or each change would add to them for ever.
+        self._loading = object()
         self.lanes = {}
         if before.providers and loaded.providers != before.providers:
             self._observer.fell_back(self.model, before.provider, loaded.provider)

@@ -17,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 
 from otel_quantmon import semconv
 from otel_quantmon.guard import internal_error
+from otel_quantmon.probe.call import TIMEOUT
 from otel_quantmon.probe.lane import Lane, Note, Record
 from otel_quantmon.probe.series import SeriesKey
 from otel_quantmon.telemetry.instruments import Attributes, Instruments
@@ -105,8 +106,12 @@ class Recorder:
         # The comprehensions are the cost of a call that nothing is to be said of; each is a single pass.
         plain = [(record[1], record[1] - record[0]) for record in records if record[4] is None]
         series.latency.observe(plain)
+        noted: list[tuple[int, int, Note]] = []
+        if len(plain) < len(records):
+            noted = [(end, end - start, note) for start, end, _, _, note in records if note is not None]
         if lane.sampler is not None:
-            lane.sampler.earn(sum([duration for _, duration in plain]) * self._check_budget)
+            spent = sum([duration for _, duration in plain]) + sum([duration for _, duration, _ in noted])
+            lane.sampler.earn(spent * self._check_budget)
         durations = [duration * 1e-9 for _, duration in plain]
         attributes: Attributes = {**series.attributes, semconv.OPERATION_NAME: lane.method.name}
         # Where traces are off, it is not the budget that withholds spans.
@@ -114,8 +119,10 @@ class Recorder:
             withheld = len(plain) + sum([record[4].withheld for record in records if record[4] is not None])
             if withheld:
                 instruments.spans_suppressed.add(withheld, series.attributes)
-        if len(plain) < len(records):
-            noted = [(end, end - start, note) for start, end, _, _, note in records if note is not None]
+        if lane.timeout is not None and series.fidelity is not None:
+            late = any(note.error_type == TIMEOUT for _, _, note in noted)
+            series.fidelity.judge("timeout", lane.method.name, float(late))
+        if noted:
             self._record_noted(instruments, lane, noted, attributes, durations)
         instruments.duration.record_many(durations, attributes)
 

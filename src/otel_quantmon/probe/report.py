@@ -7,6 +7,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from otel_quantmon import semconv
+from otel_quantmon.monitors.measures import decibels
 from otel_quantmon.probe.process import cpu_isa, resident_memory
 from otel_quantmon.probe.series import attributes_of
 from otel_quantmon.probe.worker import worker
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from otel_quantmon.probe.series import Series, SeriesKey
 
 __all__ = ["Report"]
+
+_CALLS_TO_JUDGE_GROWTH = 1000
 
 
 class Report:
@@ -77,6 +80,8 @@ class Report:
     def _drift(self) -> Measurements:
         for series, summary in self._summaries():
             if summary.drift is not None:
+                if series.fidelity is not None:
+                    series.fidelity.judge("latency_drift", "", summary.drift)
                 yield summary.drift, series.attributes
 
     def _summaries(self) -> Iterator[tuple[Series, LatencySummary]]:
@@ -138,6 +143,9 @@ class Report:
             series.growth.observe(series.calls, resident_memory())
             slope = series.growth.slope()
             if slope is not None:
+                # Over fewer calls, what a process allocates once looks like growth with each of them.
+                if series.fidelity is not None and series.calls >= _CALLS_TO_JUDGE_GROWTH:
+                    series.fidelity.judge("memory_growth", "", slope)
                 yield slope, series.attributes
 
     def _overhead(self) -> Measurements:
@@ -161,7 +169,10 @@ class Report:
                 yield error.maximum, {**attributes, semconv.STATISTIC: "max"}
 
     def _sqnr(self) -> Measurements:
-        return ((s.sqnr.mean, attributes) for attributes, s in self._fidelity() if s.sqnr is not None)
+        # Of the mean error, so that the two gauges tell the same: a mean of decibels would be another mean.
+        for attributes, summary in self._fidelity():
+            if summary.relative_error is not None:
+                yield decibels(summary.relative_error.mean), attributes
 
     def _cosine_similarity(self) -> Measurements:
         return (

@@ -77,6 +77,11 @@ class Sample:
         self.span: SpanContext | None = None
         self.copying = 0
 
+    def clear(self) -> None:
+        """Let go of the tensors; their bytes are to be given back before."""
+        self.size = 0
+        self.inputs, self.outputs = {}, {}
+
 
 class Sampler:
     """Takes samples of one lane when asked to. Without a demand it costs a call nothing.
@@ -86,7 +91,7 @@ class Sampler:
         budget: of the bytes.
         tokens: one for each comparison that is due; shared by the lanes of a model.
         take: receives each finished sample.
-        drop: is told why a comparison that was due is not made.
+        miss: is told of a comparison that was due and cannot be made of this call; why, if it was dropped.
     """
 
     def __init__(
@@ -95,13 +100,13 @@ class Sampler:
         budget: CaptureBudget,
         tokens: deque[object],
         take: Callable[[Sample], None],
-        drop: Callable[[semconv.ReferenceOutcome], None],
+        miss: Callable[[semconv.ReferenceOutcome | None], None],
     ) -> None:
         self._lane = lane
         self._budget = budget
         self._tokens = tokens
         self._take = take
-        self._drop = drop
+        self._miss = miss
         self._checks = 0
         self._credit = 0.0
         self._check_cost = _CHECK_COST
@@ -144,8 +149,9 @@ class Sampler:
             return None
         sample = Sample(check=check, compare=compare)
         read = self._lane.method.read_inputs
+        loaded = self._lane.model.loaded
         if read is not None and self._copy(
-            sample, sample.inputs, read(self._lane.model.loaded, instance, args, kwargs)
+            sample, sample.inputs, lambda: read(loaded, instance, args, kwargs)
         ):
             return sample
         return None
@@ -154,25 +160,31 @@ class Sampler:
         """Copy the outputs of the call, and pass the sample on."""
         read = self._lane.method.read_outputs
         sample.span = span
-        if read is not None and self._copy(sample, sample.outputs, read(self._lane.model.loaded, call)):
+        if read is not None and self._copy(
+            sample, sample.outputs, lambda: read(self._lane.model.loaded, call)
+        ):
             self._take(sample)
 
-    def cancel(self, sample: Sample) -> None:
-        """Let go of a sample: its call has failed, or it has been looked at."""
+    def cancel(self, sample: Sample, outcome: semconv.ReferenceOutcome | None = None) -> None:
+        """Let go of a sample that cannot be looked at: its call has failed, or it was dropped for ``outcome``."""
         self._budget.give_back(sample.size)
-        sample.size = 0
-        sample.inputs, sample.outputs = {}, {}
+        sample.clear()
+        if sample.compare:
+            self._miss(outcome)
 
-    def _copy(self, sample: Sample, to: dict[str, Any], values: Mapping[str, Any]) -> bool:
+    def _copy(self, sample: Sample, to: dict[str, Any], read: Callable[[], Mapping[str, Any]]) -> bool:
         began = perf_counter_ns()
-        size = sum(map(_size, values.values()))
-        if not self._budget.take(size):
+        try:
+            values = read()
+            size = sum(map(_size, values.values()))
+            if not self._budget.take(size):
+                self.cancel(sample, "dropped_bytes")
+                return False
+            sample.size += size
+            to.update((name, _copied(value)) for name, value in values.items())
+        except Exception:
             self.cancel(sample)
-            if sample.compare:
-                self._drop("dropped_bytes")
-            return False
-        sample.size += size
-        to.update((name, _copied(value)) for name, value in values.items())
+            raise
         sample.copying += perf_counter_ns() - began
         return True
 
@@ -182,9 +194,9 @@ def _size(value: Any) -> int:
     if size is not None:
         return int(size)
     if isinstance(value, (list, tuple)):
-        return sum(map(_size, cast("list[Any]", value)))
+        return sum(_size(item) for item in cast("list[Any]", value))
     if isinstance(value, dict):
-        return sum(map(_size, cast("dict[Any, Any]", value).values()))
+        return sum(_size(item) for item in cast("Mapping[Any, Any]", value).values())
     return 8
 
 
@@ -194,5 +206,5 @@ def _copied(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_copied(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in cast("dict[Any, Any]", value).items()}
+        return {key: _copied(item) for key, item in cast("Mapping[Any, Any]", value).items()}
     return value

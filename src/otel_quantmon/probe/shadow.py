@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import weakref
 from pathlib import Path
 from time import monotonic
@@ -38,6 +39,12 @@ _QUANTIZED_SUFFIX = re.compile(
 _AFTER_ERROR = 30.0
 _MOST_ERRORS = 3
 
+# Reasons that lie in the two models, not in what they were given.
+_MISFITS = ("unmatched", "kind", "shape", "dtype", "quantization", "sparse")
+
+# Warnings that are told apart, so that sessions made and dropped by the thousand do not repeat them.
+_MOST_WARNINGS = 1000
+
 
 def reference_of(model: Model, *, discover: bool) -> str | None:
     """Path of the float reference of ``model``: from the settings, its metadata, or, when asked, by name."""
@@ -66,6 +73,10 @@ class References:
         self._discovery = settings.reference_discovery
         self.process = ReferenceProcess(self._budget, self.timeout)
         self._shadows: weakref.WeakSet[Shadow] = weakref.WeakSet()
+        self._warned: set[str] = set()
+        self._most_waiting = settings.reference_queue
+        self._waiting = 0
+        self._lock = threading.Lock()
 
     def shadow(self, fidelity: Fidelity, model: Model) -> Shadow | None:
         """The shadow of ``model``; None if it has no reference, or one that cannot be used."""
@@ -73,22 +84,37 @@ class References:
         if reference is None:
             return None
         if model.facts.stateful:
-            _logger.warning(
-                "model %r keeps state between its calls, so single calls cannot be compared with the reference %r; "
-                "record a baseline instead (quantmon baseline record)",
-                model.name,
-                reference,
+            self.warn(
+                f"model {model.name!r} keeps state between its calls, so single calls cannot be compared with the "
+                f"reference {reference!r}; record a baseline instead (quantmon baseline record)"
             )
             return None
         if not os.path.isfile(reference):
-            _logger.warning(
-                "model %r: there is no reference %r; monitoring goes on without", model.name, reference
-            )
+            self.warn(f"model {model.name!r}: there is no reference {reference!r}; monitoring goes on without")
+            fidelity.count("failed")
             return None
         shadow = Shadow(fidelity, model, reference, self)
         self._shadows.add(shadow)
         weakref.finalize(shadow, reference_worker.submit, self._close_if_unused).atexit = False
         return shadow
+
+    def warn(self, message: str) -> None:
+        """Log ``message``, once."""
+        if message not in self._warned and len(self._warned) < _MOST_WARNINGS:
+            self._warned.add(message)
+            _logger.warning("%s", message)
+
+    def enter(self) -> bool:
+        """Let one more sample wait or be evaluated; False if there are too many."""
+        with self._lock:
+            free = self._waiting < self._most_waiting
+            self._waiting += free
+        return free
+
+    def leave(self) -> None:
+        """Take note that a sample has been evaluated."""
+        with self._lock:
+            self._waiting -= 1
 
     @property
     def share(self) -> float:
@@ -97,7 +123,11 @@ class References:
 
     def abandon(self) -> None:
         """In a child after fork: the process is the parent's."""
+        self._lock = threading.Lock()
+        self._waiting = 0
         self.process.abandon()
+        for shadow in self._shadows:
+            shadow.after_fork()
 
     def _close_if_unused(self) -> None:
         if not self._shadows:
@@ -125,7 +155,15 @@ class Shadow:
 
     def submit(self, sample: Sample) -> None:
         """Compare ``sample`` in the background."""
-        reference_worker.submit(lambda: self._compare(sample))
+        if self._references.enter():
+            reference_worker.submit(lambda: self._compare(sample))
+        else:
+            self._fidelity.release(sample)
+            self._fidelity.missed("dropped_queue")
+
+    def after_fork(self) -> None:
+        """In a child: begin anew."""
+        self._fidelity.after_fork()
 
     def _compare(self, sample: Sample) -> None:
         began = monotonic()
@@ -144,6 +182,7 @@ class Shadow:
             evaluation = self._references.process.evaluate(task)
         finally:
             self._fidelity.release(sample)
+            self._references.leave()
         # As often as the cost allows, the copies on the caller's thread included.
         pause = (evaluation.cpu_seconds + sample.copying * 1e-9) / self._references.share - (
             monotonic() - began
@@ -152,6 +191,12 @@ class Shadow:
             self._errors = 0
             self._fidelity.compared(evaluation.comparisons, "shadow", sample.span)
             self._fidelity.timed(evaluation.reference_seconds, evaluation.quantized_seconds)
+            for one in evaluation.comparisons:
+                if one.reason in _MISFITS:
+                    self._references.warn(
+                        f"model {self._name!r}: output {one.output!r} cannot be compared with its reference "
+                        f"{self._reference!r}: {one.detail}"
+                    )
         else:
             self._errors += 1
             self._fidelity.count("failed")
@@ -166,6 +211,4 @@ class Shadow:
                 )
             if self._errors >= _MOST_ERRORS:
                 return
-        # Not to keep alive a model that has gone meanwhile.
-        demand = weakref.WeakMethod(self._fidelity.demand)
-        reference_worker.submit(lambda: (again := demand()) and again(), max(0.001, pause))
+        self._fidelity.demand(max(0.001, pause))

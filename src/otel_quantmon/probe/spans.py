@@ -55,7 +55,7 @@ def start_span(lane: Lane, context: Context, call: Call) -> Span | None:
             lane.credit = 0.0
     if not wanted:
         return None
-    span = lane.observer.spans.start(lane.model.name, context, _attributes(lane, call, lane.to_warm_up > 0))
+    span = lane.observer.spans.start(lane.span_name, context, _attributes(lane, call, lane.to_warm_up > 0))
     _call_request_hook(lane, span, call)
     return span
 
@@ -82,13 +82,15 @@ def make_span(
 ) -> SpanContext | None:
     """Make the whole span of a call that is over; its context if it was sampled."""
     attributes = _attributes(lane, call, told.warmup)
-    if told.error_type is not None:
-        attributes[semconv.ERROR_TYPE] = told.error_type
-    if told.anomaly is not None:
-        attributes[semconv.ANOMALY_TYPE] = told.anomaly
+    if told.notable:
+        attributes = {**attributes}
+        if told.error_type is not None:
+            attributes[semconv.ERROR_TYPE] = told.error_type
+        if told.anomaly is not None:
+            attributes[semconv.ANOMALY_TYPE] = told.anomaly
     spans = lane.observer.spans
     ended = unix_time(end)
-    span = spans.start(lane.model.name, context, attributes, ended - (end - start))
+    span = spans.start(lane.span_name, context, attributes, ended - (end - start))
     if lane.hooks.request is not None:
         _call_request_hook(lane, span, call)
     if lane.hooks.response is not None:
@@ -97,12 +99,11 @@ def make_span(
 
 
 def _attributes(lane: Lane, call: Call, warmup: bool) -> Attributes:
-    attributes = _fixed_attributes(lane).copy()
+    """What is known without the outcome. Not to be changed: it may be what the lane keeps."""
+    attributes = _fixed_attributes(lane)
     if lane.io is None:
-        attributes.update(_shape_attributes(lane.model.loaded, _shapes(lane, call)))
-    if warmup:
-        attributes[semconv.WARMUP] = True
-    return attributes
+        attributes = {**attributes, **_shape_attributes(lane.model.loaded, _shapes(lane, call))}
+    return {**attributes, semconv.WARMUP: True} if warmup else attributes
 
 
 def _shape_attributes(loaded: LoadedModel, shapes: Shapes) -> Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -95,7 +96,7 @@ def _pack(value: Any, tensors: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, np.generic):
         return cast("Any", value).item()
     if isinstance(value, dict):
-        return {"dict": [[key, _pack(item, tensors)] for key, item in cast("dict[Any, Any]", value).items()]}
+        return {"dict": [[key, _pack(item, tensors)] for key, item in cast("Mapping[Any, Any]", value).items()]}
     if isinstance(value, (list, tuple)):
         return {"list": [_pack(item, tensors) for item in cast("list[Any]", value)]}
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -131,4 +132,5 @@ def _dtype(name: str) -> np.dtype[Any]:
     except TypeError:
         import ml_dtypes  # bfloat16 and its like have a name only while this is imported
 
-        return np.dtype(getattr(ml_dtypes, name))
+        narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return narrow

@@ -47,7 +47,8 @@ def _from_environment(environ: Mapping[str, str], prefix: str) -> dict[str, Any]
     only_models = {prefix + name.upper() for name in settings_at(Place.MODEL)} - known.keys()
     values: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(prefix):
+        # QUANTMON_TEST_*: of the project's own tests, and inherited by what they start.
+        if not variable.startswith(prefix) or variable.startswith(PREFIX + "TEST_"):
             continue
         if variable in known:
             setting = known[variable]

@@ -54,15 +54,9 @@ class Spans:
         tracer: Any = self._tracer
         return not isinstance(tracer._tracer if self._proxied else tracer, NoOpTracer)
 
-    def start(self, model: str, context: Context, attributes: Attributes, start: int | None = None) -> Span:
+    def start(self, name: str, context: Context, attributes: Attributes, start: int | None = None) -> Span:
         """Start the span of an inference; ``start`` in nanoseconds since the epoch, None for now."""
-        return self._tracer.start_span(
-            f"{semconv.SPAN_NAME_PREFIX} {model}",
-            context,
-            kind=SpanKind.INTERNAL,
-            attributes=attributes,
-            start_time=start,
-        )
+        return self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes, None, start)
 
     def end(
         self, span: Span, end: int, error: BaseException | None, error_type: str | None
