@@ -1,0 +1,313 @@
+"""Failures and timeouts of ONNX Runtime's calls: what the caller gets, and what is exported."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from inspect import cleandoc
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from exported import Exported
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
+
+from otel_quantmon import InferenceTimeoutError
+
+from .models import doubling, slow
+
+Instrument = Callable[..., None]
+
+TIMEOUT = 0.02
+SIDE = 192
+X = {"x": np.ones((SIDE, SIDE), np.float32)}
+WRONG = {"x": np.ones((2, 5), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def slow_model() -> bytes:
+    """Some tenths of a second of work, in steps of a tenth of a millisecond."""
+    return slow(nodes=2000, size=SIDE)
+
+
+@pytest.fixture
+def slow_session(slow_model: bytes, exported: Exported, instrument: Instrument) -> Any:
+    """A session of `slow_model`, to be ended after `TIMEOUT`."""
+    instrument(spans="auto", timeout=TIMEOUT)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(slow_model, options, providers=["CPUExecutionProvider"])
+    exported.raw_metrics()
+    return session
+
+
+def session_of(model: bytes) -> Any:
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def test_a_failure_is_exported_whole(exported: Exported, instrument: Instrument) -> None:
+    """Status, ``error.type`` and the exception's event on the span; ``error.type`` in the histogram."""
+    instrument(spans="auto")
+    session = session_of(doubling())
+    exported.raw_metrics()
+    with pytest.raises(InvalidArgument):
+        session.run(None, WRONG)
+    message = (
+        "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : "
+        "Got invalid dimensions for input: x for the following indices"
+    )
+    kind = "onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument"
+    assert exported.spans() == cleandoc(
+        f"""
+            inference doubling (INTERNAL, parent None, ERROR 'InvalidArgument: {message}')
+              error.type='{kind}'
+              quantmon.batch.size=2
+              quantmon.execution_provider='CPUExecutionProvider'
+              quantmon.input.shapes=('x:2x5',)
+              quantmon.model.digest=<digest>
+              quantmon.model.format='onnx'
+              quantmon.model.name='doubling'
+              quantmon.operation.name='run'
+              quantmon.quantization.scheme='none'
+              quantmon.runtime.name='onnxruntime'
+              quantmon.runtime.version=<version>
+              event exception
+                exception.escaped='False'
+                exception.message='{message}'
+                exception.type='{kind}'
+        """
+    )
+    assert (
+        f"  [doubling onnxruntime none CPUExecutionProvider] error.type='{kind}' quantmon.operation.name='run': "
+        "count 1 exemplars ['inference doubling']"
+    ) in exported.metrics().splitlines()
+
+
+def test_the_caller_gets_the_exception_as_it_was_raised(exported: Exported, instrument: Instrument) -> None:
+    """The same object, without a cause or a context of ours; also one that is no `Exception`."""
+    instrument()
+    session = session_of(doubling())
+
+    class Feed(dict[str, Any]):
+        def __init__(self, error: BaseException) -> None:
+            super().__init__()
+            self._error = error
+
+        def keys(self) -> Any:
+            raise self._error
+
+    for error in (ValueError("of the application"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised:
+            session.run(None, Feed(error))
+        assert raised.value is error
+        assert error.__cause__ is error.__context__ is None
+    assert exported.count(error_type="ValueError") == 1
+    assert exported.count(error_type="KeyboardInterrupt") == 1
+
+
+def test_failures_stay_out_of_the_window(exported: Exported, instrument: Instrument) -> None:
+    """A call that is refused at once is no gain in speed."""
+    instrument()
+    session = session_of(doubling())
+    with pytest.raises(InvalidArgument):
+        session.run(None, WRONG)
+    assert exported.points("quantmon.inference.window.duration") == []
+    assert exported.points("quantmon.inference.duration.drift") == []
+
+
+def test_a_failed_async_call_is_exported_as_a_failure(exported: Exported, instrument: Instrument) -> None:
+    """The callback is given a text without the class of the error, so ``error.type`` can only be a general one."""
+    instrument()
+    session = session_of(doubling())
+    over = threading.Event()
+    given: list[Any] = []
+
+    def callback(results: Any, user_data: Any, error: str) -> None:
+        given.append(error)
+        over.set()
+
+    session.run_async(None, WRONG, callback, None)
+    assert over.wait(10)
+    assert given[0].startswith("Got invalid dimensions")
+    assert exported.count(error_type="RuntimeError") == exported.count() == 1
+    assert exported.raw_spans()[0].status.description == f"RuntimeError: {given[0]}"
+
+
+def test_an_async_call_that_is_refused_at_once_raises_and_counts_once(
+    exported: Exported, instrument: Instrument
+) -> None:
+    """The runtime raises before it takes the call on: the callback never runs, nothing stays in flight."""
+    instrument()
+    session = session_of(doubling())
+    with pytest.raises(ValueError, match="missing from input feed"):
+        session.run_async(None, {}, lambda *_: None, None)
+    assert exported.count(error_type="ValueError") == 1
+    assert exported.point("quantmon.inference.active").value == 0
+
+
+def run(session: Any, options: Any) -> None:
+    session.run(None, X, options)
+
+
+def run_by_keyword(session: Any, options: Any) -> None:
+    session.run(None, X, **({} if options is None else {"run_options": options}))
+
+
+def run_with_ort_values(session: Any, options: Any) -> None:
+    session.run_with_ort_values(None, {"x": onnxruntime.OrtValue.ortvalue_from_numpy(X["x"])}, options)
+
+
+def run_with_iobinding(session: Any, options: Any) -> None:
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", X["x"])
+    binding.bind_output("y")
+    session.run_with_iobinding(binding, options)
+
+
+@pytest.mark.parametrize("own_options", [False, True], ids=["no_options", "own_options"])
+@pytest.mark.parametrize("way", [run, run_by_keyword, run_with_ort_values, run_with_iobinding])
+def test_a_run_past_its_timeout_is_ended(
+    way: Callable[[Any, Any], None], own_options: bool, slow_session: Any, exported: Exported
+) -> None:
+    """The caller gets our error, caused by the runtime's; the application's options are as they were."""
+    options = onnxruntime.RunOptions() if own_options else None
+    with pytest.raises(InferenceTimeoutError) as raised:
+        way(slow_session, options)
+    assert (raised.value.model, raised.value.timeout) == ("slow", TIMEOUT)
+    assert "terminate flag" in str(raised.value.__cause__)
+    assert options is None or options.terminate is False
+    assert exported.count(error_type="timeout") == exported.count() == 1
+    span = exported.raw_spans()[0]
+    assert (span.attributes or {})["error.type"] == "timeout"
+    assert span.status.status_code.name == "ERROR"
+
+
+def test_run_with_ortvaluevector_cannot_be_ended_and_is_reported(
+    exported: Exported, instrument: Instrument
+) -> None:
+    """It copies its options, so that a flag set later does not reach the run: the result comes, late."""
+    instrument(timeout=TIMEOUT)
+    session = session_of(slow(nodes=600, size=SIDE))
+    feeds = onnxruntime.capi._pybind_state.OrtValueVector()
+    feeds.push_back(onnxruntime.OrtValue.ortvalue_from_numpy(X["x"])._get_c_value())
+    fetches = onnxruntime.capi._pybind_state.OrtValueVector()
+    device = onnxruntime.OrtDevice.make("cpu", 0)._get_c_device()
+    options = onnxruntime.RunOptions()
+    session.run_with_ortvaluevector(options, ["x"], feeds, ["y"], fetches, [device])
+    np.testing.assert_array_equal(fetches[0].numpy(), X["x"])
+    assert options.terminate is False
+    assert exported.count(error_type="timeout") == exported.count() == 1
+
+
+def test_options_can_be_used_again_after_a_timeout(
+    slow_model: bytes, exported: Exported, instrument: Instrument
+) -> None:
+    """The same options, which ended one model's run, let another one's finish."""
+    instrument(timeout=10.0, models={"slow": {"timeout": TIMEOUT}})
+    options = onnxruntime.RunOptions()
+    with pytest.raises(InferenceTimeoutError):
+        session_of(slow_model).run(None, X, options)
+    session_of(doubling()).run(None, {"x": np.ones((2, 3), np.float32)}, options)
+    assert exported.count() == 2
+    assert exported.count(error_type="timeout") == 1
+
+
+def test_options_that_the_application_has_set_to_terminate_stay_so(
+    slow_session: Any, exported: Exported
+) -> None:
+    """A run that the application itself ended is a failure of the runtime, no timeout."""
+    options = onnxruntime.RunOptions()
+    options.terminate = True
+    with pytest.raises(Fail):
+        slow_session.run(None, X, options)
+    assert options.terminate is True
+    assert exported.count(error_type="timeout") == 0
+    assert exported.count() == 1
+
+
+def test_options_shared_by_threads_end_each_call_and_are_left_as_they_were(
+    slow_session: Any, exported: Exported
+) -> None:
+    """Each thread's call is ended for having run past its own timeout."""
+    options = onnxruntime.RunOptions()
+    together = threading.Barrier(3)
+
+    def call() -> None:
+        together.wait(10)
+        with pytest.raises(InferenceTimeoutError):
+            slow_session.run(None, X, options)
+
+    with ThreadPoolExecutor(3) as threads:
+        for call_made in [threads.submit(call) for _ in range(3)]:
+            call_made.result(30)
+    assert options.terminate is False
+    assert exported.count(error_type="timeout") == exported.count() == 3
+
+
+def test_a_call_with_time_left_is_not_ended_for_another_with_the_same_options(
+    slow_model: bytes, exported: Exported, instrument: Instrument
+) -> None:
+    """One flag ends every run that uses it: the overdue call goes on until the other is over, and is reported."""
+    instrument(models={"slow": {"timeout": TIMEOUT}, "patient": {"timeout": 60.0}})
+    short, patient = session_of(slow_model), session_of(slow(name="patient", nodes=1000, size=SIDE))
+    options = onnxruntime.RunOptions()
+    together = threading.Barrier(2)
+
+    def call(session: Any) -> BaseException | None:
+        together.wait(10)
+        try:
+            session.run(None, X, options)
+        except InferenceTimeoutError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(2) as threads:
+        overdue, fine = (threads.submit(call, session) for session in (short, patient))
+        assert fine.result(30) is None
+        overdue.result(30)
+    assert exported.count(model_name="patient", error_type="timeout") == 0
+    assert exported.count(model_name="slow", error_type="timeout") == 1
+    assert options.terminate is False
+
+
+@pytest.mark.parametrize("own_options", [False, True], ids=["no_options", "own_options"])
+def test_an_async_call_past_its_timeout_is_ended(
+    own_options: bool, slow_session: Any, exported: Exported
+) -> None:
+    """The callback gets the runtime's text, for it can be given no exception; the rest is as in `run`."""
+    options = onnxruntime.RunOptions() if own_options else None
+    over = threading.Event()
+    given: list[str] = []
+
+    def callback(results: Any, user_data: Any, error: str) -> None:
+        given.append(error)
+        over.set()
+
+    slow_session.run_async(None, X, callback, None, options)
+    assert over.wait(30)
+    assert "terminate flag" in given[0]
+    assert exported.count(error_type="timeout") == exported.count() == 1
+    assert options is None or options.terminate is False
+
+
+def test_a_call_within_its_timeout_is_left_alone(exported: Exported, instrument: Instrument) -> None:
+    """No error, no ``error.type``; the application's options reach the runtime."""
+    instrument(timeout=60.0)
+    session = session_of(doubling())
+    x = {"x": np.ones((2, 3), np.float32)}
+    session.run(None, x)
+    session.run(None, x, onnxruntime.RunOptions())
+    session.run(None, x, run_options=None)
+    assert exported.count() == 3
+    assert all("error.type" not in (span.attributes or {}) for span in exported.raw_spans())
+
+
+def test_a_failure_with_a_timeout_set_is_no_timeout(exported: Exported, instrument: Instrument) -> None:
+    """The runtime's own exception reaches the caller, without a cause of ours."""
+    instrument(timeout=60.0)
+    with pytest.raises(InvalidArgument) as raised:
+        session_of(doubling()).run(None, WRONG)
+    assert raised.value.__cause__ is None
+    assert exported.count(error_type="timeout") == 0
