@@ -56,7 +56,9 @@ def capture(
         path: of the file to write.
         calls: how many to take; later ones are left alone.
         model: path or buffer that ``instance`` was loaded from, where it does not tell.
-        reference, mapping, name: see `otel_quantmon.baseline.record`.
+        reference: path or buffer of the float model, if there is one.
+        mapping: see `otel_quantmon.baseline.record`.
+        name: see `otel_quantmon.baseline.record`.
 
     Raises:
         BaselineError: on entering, for an object that is neither, or for a model that keeps state between
@@ -96,7 +98,7 @@ class Capture:
         self._lock = threading.Lock()
         self._taken: list[tuple[dict[str, Any], dict[str, Any], float]] = []
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Capture:  # noqa: PYI034  Self needs Python 3.11
         if hasattr(self._instance, "get_inputs") and hasattr(self._instance, "run"):
             self._method, wrapper = "run", self._session_run
         elif hasattr(self._instance, "get_input_details") and hasattr(self._instance, "invoke"):
@@ -209,6 +211,7 @@ def _source_of(instance: Any) -> str | bytes:
             return source if isinstance(source, bytes) else str(source)
     path = getattr(getattr(getattr(instance, "_quantmon_probe", None), "model", None), "path", None)
     if path is None:
-        raise BaselineError("the object does not tell what it was loaded from: give the model's path as model=")
+        raise BaselineError(
+            "the object does not tell what it was loaded from: give the model's path as model="
+        )
     return str(path)
-

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,11 @@ def summarized(
     Args:
         cases: in order.
         facts: of the model's inputs and outputs, by name.
-        model, digest, environment, reference_digest, latency: see `Baseline`.
+        model: its name in telemetry.
+        digest: of its file.
+        environment: where the cases were recorded.
+        reference_digest: of the float model's file, None without one.
+        latency: of the model, None if it was not measured.
 
     Raises:
         BaselineError: there is no case, or one without an output.
@@ -189,11 +193,10 @@ def latency_of(durations: Sequence[float]) -> LatencyStatistics | None:
 
 def storable(outputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Those of the outputs that are arrays of numbers; sequences, maps and strings cannot be stored."""
-    return {
-        name: value
-        for name, value in outputs.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind not in "OUSc"
+    arrays = {
+        name: cast("NDArray[Any]", value) for name, value in outputs.items() if isinstance(value, np.ndarray)
     }
+    return {name: array for name, array in arrays.items() if array.dtype.kind not in "OUSc"}
 
 
 def named_as_outputs(

@@ -39,6 +39,9 @@ SAME_RELATIVE_ERROR = 1e-4
 """From the recorded outputs: float32 arithmetic in another order may give as much, see
 `otel_quantmon.monitors.fidelity.Thresholds.of_baseline`. More is another kernel, runtime or model."""
 
+# 1-cos is about half the square of a small relative error.
+_SAME_COSINE = SAME_RELATIVE_ERROR**2 / 2
+
 
 @dataclass(frozen=True, slots=True)
 class CaseReplay:
@@ -125,6 +128,8 @@ class OutputReport:
         recorded: the same at recording.
         differences: relative error from the recorded outputs, for each case.
         thresholds: that hold for it.
+        changed: cases whose output is not the recorded one although a relative error has no meaning: of an output
+            that was all zeros, or of labels.
         reasons: why cases gave no sample, and how many.
     """
 
@@ -134,7 +139,15 @@ class OutputReport:
     cosine_similarities: list[float] = field(default_factory=list[float])
     disagreements: list[float] = field(default_factory=list[float])
     differences: list[float] = field(default_factory=list[float])
+    changed: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add_difference(self, one: Comparison) -> None:
+        """Take one case's comparison with what was recorded."""
+        if one.reason is None and one.measures is not None:
+            self.differences.append(one.measures.relative_error)
+        elif (one.measures is not None and one.measures.max_abs_error) or (one.equal_share is not None and one.equal_share < 1.0):
+            self.changed += 1
 
     def add(self, one: Comparison) -> None:
         """Take one case's comparison with the reference."""
@@ -152,9 +165,10 @@ class OutputReport:
     def crossed(self) -> list[str]:
         """Which thresholds are crossed; of those that the running application is judged by, too."""
         found: list[str] = []
-        if max(self.relative_errors, default=0.0) > self.thresholds.relative_error:
+        # A threshold may be the largest recorded value itself, which another host gives but for its rounding.
+        if max(self.relative_errors, default=0.0) > self.thresholds.relative_error + SAME_RELATIVE_ERROR:
             found.append("relative_error")
-        if min(self.cosine_similarities, default=1.0) < self.thresholds.cosine_similarity:
+        if min(self.cosine_similarities, default=1.0) < self.thresholds.cosine_similarity - _SAME_COSINE:
             found.append("cosine_similarity")
         # A model that disagreed as often when it was recorded has not become worse.
         limit = max(LIMITS["disagreement"].enter, *self.recorded.disagreements, 0.0)
@@ -215,8 +229,7 @@ def check_baseline(
         for one in replay.comparisons:
             outputs[one.output].add(one)
         for one in replay.differences:
-            if one.measures is not None and one.reason is None:
-                outputs[one.output].differences.append(one.measures.relative_error)
+            outputs[one.output].add_difference(one)
         progress(number)
     return ReplayReport(
         outputs,

@@ -33,16 +33,11 @@ class TFLiteEngine:
         given: dict[str, Any] = (
             {"model_path": source} if isinstance(source, str) else {"model_content": source}
         )
-        try:
-            self._interpreter: Any = module.Interpreter(
-                **given, num_threads=threads, experimental_preserve_all_tensors=keep_all_tensors
-            )
-            self._interpreter.allocate_tensors()
-        except Exception as error:
-            raise EngineError(f"{package} {version} cannot load the model: {error}") from error
+        given |= {"num_threads": threads, "experimental_preserve_all_tensors": keep_all_tensors}
+        self._interpreter: Any
+        self._load = lambda: module.Interpreter(**given)
+        self._renew()
         self.providers: tuple[str, ...] = ("CPU",)
-        self._input_details: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self._output_details: list[dict[str, Any]] = self._interpreter.get_output_details()
         known = {tensor.name: tensor for tensor in (*facts.inputs, *facts.outputs)}
         self.inputs = tuple(_tensor(detail, known) for detail in self._input_details)
         self.outputs = tuple(_tensor(detail, known) for detail in self._output_details)
@@ -68,7 +63,18 @@ class TFLiteEngine:
 
     def reset(self) -> None:
         """See `otel_quantmon.engines.Engine.reset`."""
-        self._interpreter.reset_all_variables()
+        if self.facts.stateful:
+            # reset_all_variables() leaves those as they are that live outside the arena (VAR_HANDLE).
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            self._interpreter = self._load()
+            self._interpreter.allocate_tensors()
+        except Exception as error:
+            raise EngineError(f"{' '.join(self.runtime)} cannot load the model: {error}") from error
+        self._input_details: list[dict[str, Any]] = self._interpreter.get_input_details()
+        self._output_details: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def _resize(self, inputs: Mapping[str, Any]) -> None:
         resized = False

@@ -53,3 +53,7 @@ class Anomalies:
             enter, leave, samples = limit or LIMITS[kind]
             state = self._states[kind, of] = AnomalyState(enter, leave, samples=samples)
         return state.update(value) == "entered"
+
+    def forget(self, kind: str) -> None:
+        """Begin anew with a kind of anomaly whose limits have changed."""
+        self._states = {key: state for key, state in self._states.items() if key[0] != kind}

@@ -58,6 +58,10 @@ class LatencyMonitor:
         """Mean duration in seconds that drift is measured from; None until it is known."""
         return self._baseline
 
+    @baseline.setter
+    def baseline(self, seconds: float) -> None:
+        self._baseline = seconds
+
     def observe(self, calls: Sequence[tuple[int, int]]) -> None:
         """Take calls, each ``(end, duration)`` in nanoseconds of one clock, oldest first."""
         self._window.extend(calls)

@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, SpanContext, get_current_span
 from otel_quantmon.errors import InferenceTimeoutError
 from otel_quantmon.guard import guarded, internal_error
 from otel_quantmon.probe.lane import Lane, Note
-from otel_quantmon.probe.loaded import Call, Method
+from otel_quantmon.probe.loaded import IO, Call, Method
 from otel_quantmon.probe.sampling import Sample
 from otel_quantmon.probe.spans import Told, end_span, make_span, may_be_sampled, start_span
 
@@ -91,8 +91,9 @@ def observed(original: F, method: Method, lane_of: LaneOf) -> F:
                 finish(lane, entered, start, end, context, (instance, args, kwargs, result), None)
             else:
                 lane.credit = credit
-                measure = lane.measure
-                io = None if measure is None else measure(lane.model.loaded, args, kwargs, result)
+                io = None
+                if lane.measure is not None:
+                    io = _measured(lane, args, kwargs, result)
                 lane.append((start, end, start - entered + perf_counter_ns() - end, io, None))
                 if len(lane.pending) >= lane.limit:
                     lane.observer.recorder.relieve(lane)
@@ -204,13 +205,7 @@ def finish(
         error_type = TIMEOUT
     elif error is not None:
         error_type = error_type_of(error)
-    io = None
-    measure = lane.measure
-    if measure is not None and error is None:
-        try:
-            io = measure(lane.model.loaded, *call[1:])
-        except Exception as problem:  # noqa: BLE001  an unusual tensor costs its size, not the record
-            internal_error(problem)
+    io = _measured(lane, *call[1:]) if lane.measure is not None and error is None else None
     shown: SpanContext | None = None
     withheld = False
     anomaly = lane.anomaly
@@ -239,6 +234,15 @@ def finish(
     if len(lane.pending) >= lane.limit:
         lane.observer.recorder.relieve(lane)
     return shown
+
+
+def _measured(lane: Lane, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> IO | None:
+    measure = lane.measure
+    try:
+        return None if measure is None else measure(lane.model.loaded, args, kwargs, result)
+    except Exception as problem:  # noqa: BLE001  an unusual tensor costs its size, not the record
+        internal_error(problem)
+        return None
 
 
 def error_type_of(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from otel_quantmon.monitors.anomalies import Anomalies, Limit
 from otel_quantmon.monitors.comparison import Comparison
 from otel_quantmon.monitors.fidelity import FidelityWindow, Thresholds, Window
 from otel_quantmon.monitors.inputs import TensorCheck, check_tensor
+from otel_quantmon.probe.golden import Golden
 from otel_quantmon.probe.sampling import Sample, Sampler
 from otel_quantmon.probe.worker import worker
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from otel_quantmon.probe.lane import Lane
     from otel_quantmon.probe.model import Model
     from otel_quantmon.probe.observer import Observer
+    from otel_quantmon.probe.probe import Probe
     from otel_quantmon.probe.series import Series
 
 __all__ = ["Fidelity"]
@@ -50,6 +52,7 @@ class Fidelity:
         median_norms: of the reference's outputs in the baseline, by output.
         tokens: one for each comparison that is due.
         anomalies: states of the model's signals.
+        golden: replays the baseline, None without one.
     """
 
     def __init__(self, observer: Observer, series: Series, model: Model) -> None:
@@ -68,6 +71,7 @@ class Fidelity:
         self.median_norms: dict[str, float] = {}
         self.tokens: deque[object] = deque(maxlen=1)
         self.anomalies = Anomalies()
+        self.golden: Golden | None = None
 
     @property
     def facts(self) -> tuple[TensorFacts, ...]:
@@ -89,6 +93,23 @@ class Fidelity:
         if lane.method.read_inputs is None or lane.method.read_outputs is None:
             return None
         return Sampler(lane, self._observer.capture, self.tokens, self._take, self.missed)
+
+    def replay(self, probe: Probe) -> None:
+        """Hold ``probe`` against the golden baseline from now on, if it has one and may spend time on it."""
+        path, series = probe.model.settings.baseline, self._series()
+        if path is None or series is None or not self._observer.settings.reference_budget:
+            return
+        with self._lock:
+            if self.golden is None:
+                self.golden = Golden(self._observer, series, self, path)
+        self.golden.add(probe)
+
+    def adopt(self, thresholds: dict[str, Thresholds], median_norms: dict[str, float]) -> None:
+        """Judge by a baseline from now on; both by output."""
+        with self._lock:
+            if thresholds != self.thresholds:
+                self.anomalies.forget("relative_error")
+            self.thresholds, self.median_norms = thresholds, median_norms
 
     def demand(self, after: float = 0.0) -> None:
         """Ask for one comparison, of whichever call comes next in ``after`` seconds."""

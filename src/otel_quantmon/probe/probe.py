@@ -38,6 +38,7 @@ class Probe:
         "_loading",
         "_observer",
         "_timeouts",
+        "_to_warm_up",
         "health",
         "instance",
         "lanes",
@@ -60,6 +61,7 @@ class Probe:
         self.load_rss: int | None = None
         self.health: GraphHealth | None = None
         self._loading = object()
+        self._to_warm_up: dict[Method, int] = {}
         self._observer = observer
         self._hooks = hooks
         self._timeouts = timeouts
@@ -75,11 +77,14 @@ class Probe:
                 return found is not None and found._loading is loading
 
             lane = Lane(self.model, method, self._observer, self._hooks, self._timeouts, model_alive)
+            lane.to_warm_up = self._to_warm_up.get(method, lane.to_warm_up)
         # Two threads may both come here first; what counts is that both go on with the same lane.
         kept = self.lanes.setdefault(method, lane)
         if kept is lane and lane is not None:
             self._observer.recorder.add(lane)
             self._observer.sample(lane)
+            if lane.series.fidelity is not None:
+                lane.series.fidelity.replay(self)
         return kept
 
     def reload(self, loaded: LoadedModel) -> None:
@@ -92,6 +97,10 @@ class Probe:
         self.model.loaded = loaded
         # The lanes of before are to be forgotten, also by the recorder, or each change would add to them for ever.
         self._loading = object()
+        # A resized input does not make a warm model cold.
+        self._to_warm_up = {
+            method: lane.to_warm_up for method, lane in self.lanes.items() if lane is not None
+        }
         self.lanes = {}
         if before.providers and loaded.providers != before.providers:
             self._observer.fell_back(self.model, before.provider, loaded.provider)

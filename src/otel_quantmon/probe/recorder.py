@@ -68,8 +68,8 @@ class Recorder:
         """Take what waits in all lanes, and forget those whose model is gone. The caller holds `lock`."""
         alive: list[Lane] = []
         for lane in self._lanes:
-            # In this order: after its model has gone, nothing adds to a lane.
-            if lane.model_alive():
+            # In this order: after its model has gone and its last call has ended, nothing adds to a lane.
+            if lane.model_alive() or lane.in_flight:
                 alive.append(lane)
             self._take(lane)
         self._lanes = alive

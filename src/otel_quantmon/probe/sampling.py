@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import perf_counter_ns
@@ -102,7 +103,10 @@ class Sampler:
         take: Callable[[Sample], None],
         miss: Callable[[semconv.ReferenceOutcome | None], None],
     ) -> None:
-        self._lane = lane
+        # The lane has the sampler: the other way round it would take the garbage collector to let go of both.
+        self._lane = weakref.ref(lane)
+        self._method = lane.method
+        self._model = lane.model
         self._budget = budget
         self._tokens = tokens
         self._take = take
@@ -123,12 +127,12 @@ class Sampler:
         if count:
             self._credit -= count * self._check_cost
             self._checks = count
-            self._lane.careful = True
+            self._be_careful()
 
     def check(self) -> None:
         """Ask for one check."""
         self._checks = max(self._checks, 1)
-        self._lane.careful = True
+        self._be_careful()
 
     def spent(self, nanoseconds: int) -> None:
         """Learn what a check has cost."""
@@ -148,8 +152,8 @@ class Sampler:
         if not (compare or check):
             return None
         sample = Sample(check=check, compare=compare)
-        read = self._lane.method.read_inputs
-        loaded = self._lane.model.loaded
+        read = self._method.read_inputs
+        loaded = self._model.loaded
         if read is not None and self._copy(
             sample, sample.inputs, lambda: read(loaded, instance, args, kwargs)
         ):
@@ -158,12 +162,15 @@ class Sampler:
 
     def complete(self, sample: Sample, call: Call, span: SpanContext | None) -> None:
         """Copy the outputs of the call, and pass the sample on."""
-        read = self._lane.method.read_outputs
+        read = self._method.read_outputs
         sample.span = span
-        if read is not None and self._copy(
-            sample, sample.outputs, lambda: read(self._lane.model.loaded, call)
-        ):
+        if read is not None and self._copy(sample, sample.outputs, lambda: read(self._model.loaded, call)):
             self._take(sample)
+
+    def _be_careful(self) -> None:
+        lane = self._lane()
+        if lane is not None:
+            lane.careful = True
 
     def cancel(self, sample: Sample, outcome: semconv.ReferenceOutcome | None = None) -> None:
         """Let go of a sample that cannot be looked at: its call has failed, or it was dropped for ``outcome``."""

@@ -90,7 +90,9 @@ class References:
             )
             return None
         if not os.path.isfile(reference):
-            self.warn(f"model {model.name!r}: there is no reference {reference!r}; monitoring goes on without")
+            self.warn(
+                f"model {model.name!r}: there is no reference {reference!r}; monitoring goes on without"
+            )
             fidelity.count("failed")
             return None
         shadow = Shadow(fidelity, model, reference, self)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +63,7 @@ class ReferenceProcess:
         if self.given_up:
             return Evaluation(error="the reference's process has failed too often")
         try:
+            _survive_a_broken_pipe()
             process = self._started()
             timer = threading.Timer(3 * self._timeout, process.kill)
             timer.daemon = True
@@ -125,3 +127,10 @@ class ReferenceProcess:
                 env={**os.environ, "OTEL_SDK_DISABLED": "true"},
             )
         return self._process
+
+
+def _survive_a_broken_pipe() -> None:
+    # Where the application has SIGPIPE end it, as tools of the command line do, it would end with the reference's
+    # process. Blocked in this thread alone, which is the project's own, the write fails with an error instead.
+    if hasattr(signal, "pthread_sigmask") and threading.current_thread() is not threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})

@@ -121,7 +121,8 @@ class Attachment:
             def construct(owner: type, /, *args: Any, **kwargs: Any) -> Any:
                 return self._load(lambda: original(owner, *args, **kwargs), args, kwargs)
 
-            return classmethod(construct)
+            found: Any = classmethod(construct)  # pyright: ignore[reportUnknownVariableType]  not subscriptable at run time
+            return found
 
         self._patches.apply(cls, name, wrap)
 
@@ -179,6 +180,10 @@ class Attachment:
         except Exception:
             self._hang(instance, _NOT_OBSERVED)
             raise
+        # Two threads may both come here with the first call; setdefault() is one step, and one probe counts both.
+        kept = vars(instance).setdefault(PROBE, probe)
+        if kept is not probe:
+            return kept
         self._hang(instance, probe)
         self._observer.add(probe)
         if probe.model.settings.enabled:

@@ -65,9 +65,10 @@ def _function(member: Any) -> Callable[..., Any]:
 
     @wraps(member)
     def call(holder: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if not hasattr(type(member), "__get__"):
+        bind = getattr(member, "__get__", None)
+        if bind is None:
             return member(*args, **kwargs)
         instance, owner = (None, holder) if isinstance(holder, type) else (holder, type(holder))
-        return member.__get__(instance, owner)(*args, **kwargs)
+        return bind(instance, owner)(*args, **kwargs)
 
     return call

@@ -1,0 +1,215 @@
+"""The references' process: it ends with whoever needs it, may be killed, and is no other process's business."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import psutil
+import pytest
+from exported import Exported
+from lifecycle.programs import environment
+from runtimes.models import doubling
+
+from .waiting import (
+    SECONDS,
+    evaluate,
+    fidelity_of,
+    observer_of,
+    outcomes,
+    reference_process,
+    settle,
+    warnings,
+)
+
+Instrument = Callable[..., None]
+
+X = np.ones((2, 3), np.float32)
+
+# An application that compares at once, and says what its reference's process is.
+APPLICATION = """
+import os, signal, sys, threading, time
+import numpy as np, onnxruntime
+from exported import Exported
+from fidelity.waiting import evaluate, fidelity_of, outcomes, reference_process, settle
+from otel_quantmon import ONNXRuntimeInstrumentor, Settings
+
+exported = Exported()
+settings = Settings(reference={"*": sys.argv[1]})
+ONNXRuntimeInstrumentor().instrument(settings=settings, **exported.providers)
+session = onnxruntime.InferenceSession(sys.argv[1])
+x = np.ones((2, 3), np.float32)
+run = lambda: session.run(None, {"x": x})
+evaluate(exported, run)
+process = reference_process(exported)
+"""
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> str:
+    path = tmp_path / "reference.onnx"
+    path.write_bytes(doubling())
+    return str(path)
+
+
+def start(program: str, reference: str) -> subprocess.Popen[str]:
+    """Start `APPLICATION` and what follows it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", APPLICATION + program, reference],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_reference_costs_one_evaluation(
+    reference: str, instrument: Instrument, exported: Exported, caplog: Any
+) -> None:
+    """SIGKILL in the middle of an evaluation: it is counted as failed, and the next one has a new process."""
+    instrument(reference={"*": reference})
+    session = onnxruntime.InferenceSession(doubling())
+    evaluate(exported, lambda: session.run(None, {"x": X}))
+    killed = reference_process(exported)
+    killed.send_signal(signal.SIGSTOP)
+    fidelity_of(exported).demand()
+    assert np.array_equal(session.run(None, {"x": X})[0], X + X)
+    killed.kill()
+    settle()
+    assert outcomes(exported) == {"evaluated": 1, "failed": 1}
+    (warning,) = warnings(caplog)
+    assert "process has ended" in warning
+    fidelity_of(exported).demand()
+    session.run(None, {"x": X})
+    settle()
+    assert outcomes(exported) == {"evaluated": 2, "failed": 1}
+    assert reference_process(exported).pid != killed.pid
+    assert observer_of(exported).capture.held == 0
+
+
+@pytest.mark.parametrize("end", ["killed", "exits"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "in the middle"])
+def test_no_process_is_left_behind(end: str, busy: bool, reference: str) -> None:
+    """Whether the application is killed or exits, between evaluations or in one, the reference's process ends."""
+    program = """
+if %r:
+    process.send_signal(signal.SIGSTOP)
+    fidelity_of(exported).demand()
+    run()
+print(process.pid, flush=True)
+sys.stdin.readline()
+"""
+    with start(program % busy, reference) as application:
+        assert application.stdout is not None
+        process = psutil.Process(int(application.stdout.readline()))
+        if end == "killed":
+            application.kill()
+        application.communicate("\n", timeout=SECONDS)
+        assert application.returncode == (-signal.SIGKILL if end == "killed" else 0)
+    if busy:
+        process.send_signal(signal.SIGCONT)
+    process.wait(SECONDS)
+
+
+def test_an_application_that_ends_with_sigpipe_does_not_end_with_the_reference(reference: str) -> None:
+    """The reference is killed while a tensor is on its way to it; an application with SIGPIPE's default goes on."""
+    program = """
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+process.send_signal(signal.SIGSTOP)
+fidelity_of(exported).demand()
+# More than any pipe holds, so that the write is under way when its reader dies.
+session.run(None, {"x": np.ones((1_000_000, 3), np.float32)})
+process.kill()
+settle()
+print(outcomes(exported))
+"""
+    with start(program, reference) as application:
+        printed, _ = application.communicate(timeout=SECONDS)
+    assert application.returncode == 0
+    assert printed.strip() == "{'evaluated': 1, 'failed': 1}"
+
+
+def test_a_fork_leaves_the_reference_to_the_parent(reference: str) -> None:
+    """A child forked in the middle of an evaluation compares in a process of its own; the parent's goes on."""
+    program = """
+def wait_for_read():
+    # Nothing tells that a thread has begun to wait for a pipe but its own frame.
+    (thread,) = (t for t in threading.enumerate() if t.name == "otel-quantmon-reference")
+    while sys._current_frames()[thread.ident].f_code.co_name != "_read":
+        time.sleep(0.01)
+
+process.send_signal(signal.SIGSTOP)
+fidelity_of(exported).demand()
+run()
+wait_for_read()
+child = os.fork()
+if not child:
+    evaluate(exported, run, 2)
+    own = reference_process(exported)
+    print("child", outcomes(exported)["evaluated"], own.pid != process.pid, own.ppid() == os.getpid(), flush=True)
+    own.kill()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+process.send_signal(signal.SIGCONT)
+settle()
+fidelity_of(exported).demand()
+run()
+settle()
+print("parent", outcomes(exported)["evaluated"], reference_process(exported).pid == process.pid)
+"""
+    with start(program, reference) as application:
+        printed, _ = application.communicate(timeout=SECONDS)
+    assert application.returncode == 0
+    # The child's counters begin with what the parent had counted.
+    assert printed.splitlines() == ["child 2 True True", "parent 3 True"]
+
+
+def test_the_process_ends_with_the_last_model_that_needs_it(
+    reference: str, instrument: Instrument, exported: Exported
+) -> None:
+    """Two models share one process; it stays when one of them is dropped, and ends with the other."""
+    instrument(reference={"*": reference})
+    sessions = [onnxruntime.InferenceSession(doubling(name)) for name in ("one", "two")]
+
+    def run() -> None:
+        for session in sessions:
+            session.run(None, {"x": X})
+
+    evaluate(exported, run, 2)
+    process = reference_process(exported)
+    for alive in (True, False):
+        sessions.pop()
+        gc.collect()
+        exported.raw_metrics()
+        gc.collect()
+        settle()
+        assert (observer_of(exported).references.process._process is not None) == alive
+    process.wait(SECONDS)
+
+
+def test_a_server_without_a_python_of_its_own_compares_in_itself(
+    reference: str, instrument: Instrument, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ``sys.executable`` is no Python the reference runs here, and is not taken for an inference."""
+    monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
+    instrument(reference={"*": reference}, reference_budget=1.0)
+    session = onnxruntime.InferenceSession(doubling())
+    runs = 0
+
+    def run() -> None:
+        nonlocal runs
+        runs += 1
+        session.run(None, {"x": X})
+
+    evaluate(exported, run, 3)
+    assert observer_of(exported).references.process._process is None
+    assert outcomes(exported) == {"evaluated": 3}
+    assert exported.count() == runs == len(exported.raw_spans())
+    assert exported.point("quantmon.model.load.duration").count == 1

@@ -1,0 +1,1 @@
+"""The observation from start to exit, in real processes, and its own failures."""

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lifecycle.sink import Sink
+from lifecycle.telemetry import Telemetry
+from otel_quantmon import ONNXRuntimeInstrumentor, TFLiteInstrumentor
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes over half a minute; left out by -m 'not slow'")
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as running:
+        yield running
+
+
+@pytest.fixture
+def instrumentor() -> Iterator[ONNXRuntimeInstrumentor]:
+    """ONNX Runtime's, switched off again after the test."""
+    used = ONNXRuntimeInstrumentor()
+    yield used
+    _off(used)
+
+
+@pytest.fixture
+def tflite_instrumentor() -> Iterator[TFLiteInstrumentor]:
+    """TFLite's, switched off again after the test."""
+    used = TFLiteInstrumentor()
+    yield used
+    _off(used)
+
+
+def _off(instrumentor: Any) -> None:
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()

@@ -1,0 +1,218 @@
+"""Processes made of processes: what each has run is counted in it, and nowhere else."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lifecycle.programs import SECONDS, ZERO_CODE, run, run_zero_code, started, zero_code
+from lifecycle.sink import Sink
+
+_FORK = """
+import os
+from lifecycle.telemetry import Telemetry, runner
+from otel_quantmon import ONNXRuntimeInstrumentor, TFLiteInstrumentor
+from otel_quantmon.probe.worker import worker
+
+telemetry = Telemetry()
+for instrumentor in (ONNXRuntimeInstrumentor(), TFLiteInstrumentor()):
+    instrumentor.instrument(**telemetry.providers)
+session, interpreter = runner("onnxruntime"), runner("litert")
+
+def work(times):
+    for _ in range(times):
+        session()
+        interpreter()
+
+work(50)  # waits in the parent: nobody has collected
+reading, writing = os.pipe()
+for generation in range(3):
+    child = os.fork()
+    if child == 0:
+        work(20)
+        before = telemetry.calls()
+        runner("onnxruntime")()  # a model loaded here, with a worker and a lane of its own
+        assert worker.flush(20)
+        active = telemetry.active()
+        grandchild = os.fork()
+        if grandchild == 0:
+            # What the SDK itself has taken in, a forked process inherits: here 41.
+            work(1)
+            os._exit(telemetry.calls() - 41)
+        code = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1])
+        os.write(writing, f"{before} {telemetry.calls()} {active} {code};".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    work(10)
+print(os.read(reading, 1000).decode(), telemetry.calls())
+"""
+
+
+def test_fork_with_records_waiting() -> None:
+    """A child, and a child of that, counts its own calls and none of those that wait in its parent; the parent
+    loses none; a model loaded in the child is observed as well.
+    """
+    assert run(_FORK).stdout.strip() == "40 41 0 2;" * 3 + " 160"
+
+
+_BUSY_FORK = """
+import os, threading
+from lifecycle.telemetry import Telemetry, X, one_op_session
+from otel_quantmon import ONNXRuntimeInstrumentor
+from otel_quantmon.settings import Settings
+
+telemetry = Telemetry()
+ONNXRuntimeInstrumentor().instrument(**telemetry.providers, settings=Settings(queue_size=1, timeout=30.0))
+sessions = [one_op_session() for _ in range(4)]
+over = threading.Event()
+counts = [0] * len(sessions)
+
+def call(number):
+    while not over.is_set():
+        sessions[number].run(None, X)
+        counts[number] += 1
+
+threads = [threading.Thread(target=call, args=(n,)) for n in range(len(sessions))]
+for thread in threads:
+    thread.start()
+for _ in range(40):
+    child = os.fork()
+    if child == 0:
+        before = telemetry.calls()
+        for session in sessions:
+            session.run(None, X)
+        os._exit(telemetry.calls() - before)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(sessions)
+over.set()
+for thread in threads:
+    thread.join()
+assert telemetry.calls() == sum(counts), (telemetry.calls(), sum(counts))
+print("right")
+"""
+
+
+def test_fork_while_other_threads_move_records() -> None:
+    """A child forked while other threads are inside the SDK's locks or arming timeouts does not find them locked
+    for ever: forty times, with every call being moved to the SDK at once.
+    """
+    assert run(_BUSY_FORK).stdout == "right\n"
+
+
+# The worker processes import the runtime with the parent, before it, or in the task itself.
+_MULTIPROCESSING = """
+import multiprocessing, sys
+where = sys.argv[2]
+if where == "module":
+    import onnxruntime
+
+def task(count):
+    from lifecycle.telemetry import X, one_op_session
+    session = one_op_session()
+    for _ in range(count):
+        session.run(None, X)
+
+if __name__ == "__main__":
+    task_counts = [100, 200, 300]
+    context = multiprocessing.get_context(sys.argv[1])
+    if where == "module":
+        task(50)
+    processes = [context.Process(target=task, args=(count,)) for count in task_counts]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+"""
+
+_SWALLOW = {"QUANTMON_TEST_GUARD": "swallow"}
+
+
+@pytest.mark.parametrize("where", ["module", "task"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_multiprocessing(method: str, where: str, sink: Sink, tmp_path: Path) -> None:
+    """What the processes of each start method have run has arrived when they have ended, though they leave past
+    every exit handler; each reports its own.
+    """
+    file = tmp_path / "application.py"
+    file.write_text(_MULTIPROCESSING)
+    done = run_zero_code(file, method, where, variables=sink.variables(**_SWALLOW))
+    assert "steps aside" not in done.stderr
+    parent = [50] if where == "module" else []
+    assert sorted(sink.by_process().values()) == [*parent, 100, 200, 300]
+
+
+def test_multiprocessing_without_a_collector(tmp_path: Path) -> None:
+    """A child that cannot export ends all the same, within the program's time."""
+    file = tmp_path / "application.py"
+    file.write_text(_MULTIPROCESSING)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+        }
+        run_zero_code(file, "fork", "module", variables=variables | _SWALLOW)
+
+
+_WSGI = """
+from lifecycle.telemetry import X, one_op_session
+
+session = one_op_session()
+
+def application(environ, start_response):
+    body = repr(session.run(None, X)[0].tolist()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+# Not gevent: ONNX Runtime itself aborts at the exit of a process that gevent has patched after it was forked.
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_gunicorn_preload(worker_class: str, sink: Sink, tmp_path: Path) -> None:
+    """With the model loaded before gunicorn forks, the sum over its workers after SIGTERM is the number of requests
+    that were answered.
+    """
+    pytest.importorskip("gunicorn")
+    (tmp_path / "service.py").write_text(_WSGI)
+    log = tmp_path / "log"
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        port = listening.getsockname()[1]
+        command = [str(ZERO_CODE), sys.executable, "-m", "gunicorn", "--preload", "--workers", "3"]
+        command += ["--bind", f"fd://{listening.fileno()}", "--no-control-socket"]
+        command += ["--worker-class", worker_class, "--chdir", str(tmp_path), "service:application"]
+        with started(command, zero_code(tmp_path, sink.variables(**_SWALLOW)), log, listening) as process:
+            answered = _requests(port)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0, log.read_text()
+    assert answered == 120
+    assert sink.calls() == answered, log.read_text()
+    assert "steps aside" not in log.read_text()
+
+
+def _requests(port: int) -> int:
+    """Answers to 120 requests, each on a connection of its own, by four clients."""
+    answers: list[bytes] = []
+
+    def client() -> None:
+        for _ in range(30):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+            connection.request("GET", "/")
+            answers.append(connection.getresponse().read())
+            connection.close()
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for each in clients:
+        each.start()
+    for each in clients:
+        each.join()
+    return answers.count(b"[1.0, 2.0, 3.0, 4.0]")

@@ -1,0 +1,121 @@
+"""The dashboards: generated, explained, and asking only for what exists."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack.backends import SHIPPED, collector, prometheus
+from stack.running import until
+from stack.sending import METRICS, record_again, send_every_metric, send_request, service
+from stack.test_stack_one_host import documented_names
+
+GRAFANA = SHIPPED / "grafana"
+FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
+
+
+def panels(file: Path) -> list[dict[str, Any]]:
+    """The panels of a dashboard, rows left out."""
+    return [panel for panel in json.loads(file.read_text())["panels"] if panel["type"] != "row"]
+
+
+def queries() -> dict[str, str]:
+    """Each panel's PromQL, with Grafana's variables filled in, by where it stands."""
+    variables = {"$__rate_interval": "10s", "$job": ".+", "$model": ".+"}
+    found = {}
+    for file in FILES:
+        for panel in panels(file):
+            for target in panel["targets"]:
+                expression = target["expr"]
+                for variable, value in variables.items():
+                    expression = expression.replace(variable, value)
+                found[f"{file.stem}: {panel['title']} {target['refId']}"] = expression
+    return found
+
+
+def documented_labels() -> set[str]:
+    """Every attribute that a metric can carry."""
+    return {attribute for metric in METRICS for attribute in metric.attributes}
+
+
+def recorded() -> list[str]:
+    """The names of the recording rules."""
+    groups = yaml.safe_load((SHIPPED / "prometheus" / "rules" / "recording.yml").read_text())["groups"]
+    return [rule["record"] for group in groups for rule in group["rules"]]
+
+
+def test_the_files_are_what_the_source_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody edited a dashboard's JSON by hand, or forgot to write it anew."""
+    monkeypatch.syspath_prepend(GRAFANA)
+    import dashboards
+
+    assert {file.name: file.read_text() for file in FILES} == dashboards.rendered()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_panel_is_explained(file: Path) -> None:
+    """Each has a title of its own, a description, a unit, and a query on the chosen data source."""
+    titles = [panel["title"] for panel in panels(file)]
+    assert len(set(titles)) == len(titles)
+    for panel in panels(file):
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["targets"], panel["title"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+
+
+def test_the_dashboards_show_every_metric() -> None:
+    """No metric of the convention is left out, and no series is asked for that does not exist."""
+    rules = (SHIPPED / "prometheus" / "rules" / "recording.yml").read_text()
+    asked_for = re.sub(r"\w+:\w+(:\w+)?", "", " ".join(queries().values()))  # the recorded have a test below
+    named = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"\bquantmon_\w+", asked_for)}
+    labels = {name.replace(".", "_") for name in documented_labels()}
+    series = set(documented_names().values())
+    assert named - labels <= series
+    through_rules = {name for name in series if name in rules}
+    assert series <= named | through_rules
+
+
+def test_every_query_and_recording_rule_returns_data(tmp_path: Path, faster: Path) -> None:
+    """With a service that reports every metric, and a Collector that is scraped, no panel is empty."""
+    empty = queries() | {f"rule {name}": name for name in recorded()}
+    # The baselines begin an hour back, here a minute.
+    scrape = "yaml:service::pipelines::metrics::exporters: [prometheus]"
+    nowhere = {"JAEGER_OTLP": "127.0.0.1:9", "TEMPO_OTLP": "127.0.0.1:9"}
+    with collector(tmp_path / "otelcol", "otelcol.yaml", scrape, environment=nowhere) as collecting:
+        targets = {"quantmon": collecting.prometheus, "otelcol": collecting.metrics}
+        with (
+            prometheus(tmp_path / "prometheus", targets=targets, configuration=faster) as server,
+            service(collecting.otlp_grpc, collecting.otlp_http, interval=0.5) as sender,
+        ):
+            send_every_metric(sender)
+
+            def all_answered() -> bool | None:
+                record_again(sender)
+                send_request(sender)
+                for name, expression in list(empty.items()):
+                    samples = server.query(expression)
+                    if samples and samples[0]["value"][1] != "NaN":
+                        del empty[name]
+                return None if empty else True
+
+            with contextlib.suppress(AssertionError):  # the next line says more
+                until(all_answered, "answer to every query", seconds=120)
+            assert not empty
+
+
+def test_the_data_sources_lead_to_each_other() -> None:
+    """Exemplars point to Tempo, spans to Prometheus, by uids that exist and recording rules that exist."""
+    file = GRAFANA / "provisioning" / "datasources" / "quantmon.yaml"
+    sources = {source["uid"]: source for source in yaml.safe_load(file.read_text())["datasources"]}
+    exemplars = sources["quantmon-prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    back = sources["quantmon-tempo"]["jsonData"]["tracesToMetrics"]
+    assert [target["datasourceUid"] for target in exemplars] == ["quantmon-tempo"]
+    assert back["datasourceUid"] == "quantmon-prometheus"
+    assert {query["query"].partition("{")[0] for query in back["queries"]} <= set(recorded())

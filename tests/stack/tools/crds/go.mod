@@ -1,0 +1,8 @@
+module otel-quantmon.test/crds
+
+go 1.26
+
+require (
+	github.com/open-telemetry/opentelemetry-operator v0.136.0
+	github.com/prometheus-operator/prometheus-operator v0.85.0
+)
