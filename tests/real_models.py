@@ -49,9 +49,7 @@ def packaged(package: str, relative: str) -> Path:
 
 
 def magika_float() -> Path:
-    """File-type classifier, float32; input ``bytes`` int32 (batch, 2048), output ``target_label`` (batch,
-    214).
-    """
+    """File types, float32; input ``bytes`` int32 (batch, 2048), output ``target_label`` (batch, 214)."""
     return packaged("magika", "models/standard_v3_3/model.onnx")
 
 
@@ -81,9 +79,7 @@ def silero_float() -> Path:
 
 
 def silero_half() -> Path:
-    """:func:`silero_float` for half of its sample rates (16 kHz alone): float32 too, in spite of the file's
-    name.
-    """
+    """:func:`silero_float` for 16 kHz alone, half of its rates: float32 too, in spite of the file's name."""
     return packaged("silero_vad", "data/silero_vad_half.onnx")
 
 
@@ -117,7 +113,7 @@ def _made(suffix: str, *distributions: str) -> Callable[[Callable[[Path], None]]
                 with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
                     made = Path(scratch) / target.name
                     _run_recipe(name, made)
-                    os.replace(made, target)
+                    made.replace(target)
             return target
 
         path.__name__, path.__doc__ = name, recipe.__doc__

@@ -40,7 +40,8 @@ def test_the_clip_ratio_is_the_share_of_values_that_the_graph_cannot_represent(
     expected = float(np.mean((images < np.float32(low)) | (images > np.float32(high))))
     assert (expected == 0) == (factor == 1)
     instrument()
-    onnxruntime.InferenceSession(str(path)).run(None, {CONV_INPUT: images})
+    session = onnxruntime.InferenceSession(str(path))
+    session.run(None, {CONV_INPUT: images})
     assert exported.point("quantmon.input.clip_ratio").value == expected
 
 

@@ -6,7 +6,8 @@ import gc
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .waiting import (
     outcomes,
     reference_process,
     settle,
+    until_piping,
     warnings,
 )
 
@@ -35,10 +37,10 @@ X = np.ones((2, 3), np.float32)
 
 # An application that compares at once, and says what its reference's process is.
 APPLICATION = """
-import os, signal, sys, threading, time
+import os, signal, sys
 import numpy as np, onnxruntime
 from exported import Exported
-from fidelity.waiting import evaluate, fidelity_of, outcomes, reference_process, settle
+from fidelity.waiting import evaluate, fidelity_of, outcomes, reference_process, settle, until_piping
 from otel_quantmon import ONNXRuntimeInstrumentor, Settings
 
 exported = Exported()
@@ -59,15 +61,22 @@ def reference(tmp_path: Path) -> str:
     return str(path)
 
 
-def start(program: str, reference: str) -> subprocess.Popen[str]:
-    """Start `APPLICATION` and what follows it."""
-    return subprocess.Popen(
+@contextmanager
+def start(program: str, reference: str) -> Iterator[subprocess.Popen[str]]:
+    """Start `APPLICATION` and what follows it; at the end it is killed if it still runs."""
+    with subprocess.Popen(
         [sys.executable, "-c", APPLICATION + program, reference],
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as application:
+        try:
+            yield application
+        finally:
+            if application.poll() is None:
+                for process in (*psutil.Process(application.pid).children(recursive=True), application):
+                    process.kill()
 
 
 def test_a_killed_reference_costs_one_evaluation(
@@ -81,6 +90,7 @@ def test_a_killed_reference_costs_one_evaluation(
     killed.send_signal(signal.SIGSTOP)
     fidelity_of(exported).demand()
     assert np.array_equal(session.run(None, {"x": X})[0], X + X)
+    until_piping("_read")
     killed.kill()
     settle()
     assert outcomes(exported) == {"evaluated": 1, "failed": 1}
@@ -103,6 +113,7 @@ if %r:
     process.send_signal(signal.SIGSTOP)
     fidelity_of(exported).demand()
     run()
+    until_piping("_read")
 print(process.pid, flush=True)
 sys.stdin.readline()
 """
@@ -126,6 +137,7 @@ process.send_signal(signal.SIGSTOP)
 fidelity_of(exported).demand()
 # More than any pipe holds, so that the write is under way when its reader dies.
 session.run(None, {"x": np.ones((1_000_000, 3), np.float32)})
+until_piping("_write")
 process.kill()
 settle()
 print(outcomes(exported))
@@ -139,16 +151,10 @@ print(outcomes(exported))
 def test_a_fork_leaves_the_reference_to_the_parent(reference: str) -> None:
     """A child forked in the middle of an evaluation compares in a process of its own; the parent's goes on."""
     program = """
-def wait_for_read():
-    # Nothing tells that a thread has begun to wait for a pipe but its own frame.
-    (thread,) = (t for t in threading.enumerate() if t.name == "otel-quantmon-reference")
-    while sys._current_frames()[thread.ident].f_code.co_name != "_read":
-        time.sleep(0.01)
-
 process.send_signal(signal.SIGSTOP)
 fidelity_of(exported).demand()
 run()
-wait_for_read()
+until_piping("_read")
 child = os.fork()
 if not child:
     evaluate(exported, run, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,6 +35,18 @@ def until(reached: Callable[[], bool], act: Callable[[], object]) -> None:
         assert time.monotonic() < deadline
         act()
         settle()
+
+
+def until_piping(function: str) -> None:
+    """Wait until the thread of the references is in ``_read`` or ``_write``: nothing but its frame tells that."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        (thread,) = (t for t in threading.enumerate() if t.name == "otel-quantmon-reference")
+        frame = sys._current_frames()[thread.ident or 0]
+        if frame.f_code.co_name == function and frame.f_code.co_filename.endswith("messages.py"):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def outcomes(exported: Exported) -> dict[str, int]:

@@ -44,7 +44,9 @@ def points(reader: InMemoryMetricReader, name: str) -> list[tuple[dict[str, Any]
 
 
 def nodes(reader: InMemoryMetricReader) -> dict[str, int]:
-    return {a["quantmon.execution_provider"]: n for a, n in points(reader, "quantmon.execution_provider.nodes")}
+    return {
+        a["quantmon.execution_provider"]: n for a, n in points(reader, "quantmon.execution_provider.nodes")
+    }
 
 
 def test_session_of_one_provider_has_all_its_nodes_there(reader):
@@ -70,7 +72,9 @@ def test_pairs_that_optimization_left_are_counted(reader, tmp_path):
 
 def test_float_model_has_no_pairs_to_count(reader):
     """A model without Q/DQ gives no point, and no twin of it is made."""
-    session = onnxruntime.InferenceSession(str(real_models.magika_float()), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(real_models.magika_float()), providers=["CPUExecutionProvider"]
+    )
     assert points(reader, "quantmon.quantization.unfused_nodes") == []
     del session
 
@@ -95,7 +99,7 @@ def test_provider_that_is_not_there_is_a_fallback(reader, caplog):
         session = onnxruntime.InferenceSession(
             str(real_models.one_op_onnx()), providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
         )
-        [(attributes, count)] = points(reader, "quantmon.anomalies")
+    [(attributes, count)] = points(reader, "quantmon.anomalies")
     assert (attributes["quantmon.anomaly.type"], count) == ("fallback", 1)
     assert [r.getMessage().partition("' ")[2] for r in caplog.records] == [
         "runs on CPUExecutionProvider instead of CUDAExecutionProvider"

@@ -10,10 +10,6 @@ from lifecycle.telemetry import Telemetry
 from otel_quantmon import ONNXRuntimeInstrumentor, TFLiteInstrumentor
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes over half a minute; left out by -m 'not slow'")
-
-
 @pytest.fixture
 def telemetry() -> Telemetry:
     return Telemetry()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_quantmon.baseline.file import Baseline, BaselineError, Case, Environment, write_baseline
 from otel_quantmon.baseline.recording import (
@@ -22,7 +23,8 @@ from otel_quantmon.baseline.recording import (
     summarized,
 )
 from otel_quantmon.engines import feed, open_engine
-from otel_quantmon.formats import read_digest
+from otel_quantmon.errors import ModelFormatError
+from otel_quantmon.formats import read_digest, read_facts
 from otel_quantmon.guard import guarded
 
 __all__ = ["Capture", "capture"]
@@ -109,7 +111,7 @@ class Capture:
                 "interpreter"
             )
         self._source = self._model or _source_of(self._instance)
-        if open_engine(self._source).facts.stateful:
+        if _is_stateful(self._source):
             raise BaselineError(
                 "the model keeps state between its calls, and its state at the first captured one is unknown: "
                 "record it from a file of inputs (quantmon baseline record)"
@@ -173,6 +175,8 @@ class Capture:
             if len(self._taken) == self._calls:
                 self.done.set()
 
+    # The application's calls are those that were captured.
+    @suppress_instrumentation()
     def _baseline(self) -> Baseline:
         if not self._taken:
             raise BaselineError("no call was made while capturing, so there is nothing to write")
@@ -201,6 +205,13 @@ class Capture:
             environment=environment,
             latency=latency_of([seconds for _, _, seconds in self._taken]),
         )
+
+
+def _is_stateful(source: str | bytes) -> bool:
+    try:
+        return read_facts(source).stateful
+    except (ModelFormatError, OSError) as error:
+        raise BaselineError(f"cannot read the model that is captured: {error}") from error
 
 
 def _source_of(instance: Any) -> str | bytes:

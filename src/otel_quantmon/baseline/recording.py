@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from otel_quantmon.baseline.file import (
     Baseline,
@@ -40,6 +41,8 @@ _TIMED_SECONDS = 5.0
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
+# Nothing here is a call of the application, whose process may be the one that records.
+@suppress_instrumentation()
 def record(
     model: str | bytes,
     inputs: Sequence[Mapping[str, NDArray[Any]]],
@@ -71,7 +74,6 @@ def record(
     float_engine = None if reference is None else open_engine(reference, threads=threads)
     facts = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
     cases: list[Case] = []
-    engine.reset()
     for number, given in enumerate(inputs, start=1):
         outputs = storable(engine.run(given))
         references: dict[str, NDArray[Any]] = {}

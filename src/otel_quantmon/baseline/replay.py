@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
 from otel_quantmon.baseline.file import (
     Baseline,
     BaselineError,
@@ -146,8 +148,10 @@ class OutputReport:
         """Take one case's comparison with what was recorded."""
         if one.reason is None and one.measures is not None:
             self.differences.append(one.measures.relative_error)
-        elif (one.measures is not None and one.measures.max_abs_error) or (one.equal_share is not None and one.equal_share < 1.0):
-            self.changed += 1
+        elif one.measures is not None:
+            self.changed += one.measures.max_abs_error > 0
+        elif one.equal_share is not None:
+            self.changed += one.equal_share < 1
 
     def add(self, one: Comparison) -> None:
         """Take one case's comparison with the reference."""
@@ -201,6 +205,8 @@ class ReplayReport:
         return not any(output.crossed for output in self.outputs.values())
 
 
+# As in `record`.
+@suppress_instrumentation()
 def check_baseline(
     baseline: Baseline, engine: Engine, progress: Callable[[int], object] = lambda _: None
 ) -> ReplayReport:

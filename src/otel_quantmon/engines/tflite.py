@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -35,7 +35,7 @@ class TFLiteEngine:
         )
         given |= {"num_threads": threads, "experimental_preserve_all_tensors": keep_all_tensors}
         self._interpreter: Any
-        self._load = lambda: module.Interpreter(**given)
+        self._load: Callable[[], Any] = lambda: module.Interpreter(**given)
         self._renew()
         self.providers: tuple[str, ...] = ("CPU",)
         known = {tensor.name: tensor for tensor in (*facts.inputs, *facts.outputs)}
@@ -92,7 +92,7 @@ def _module() -> ModuleType:
     for name in sorted(_MODULES, key=lambda name: name not in sys.modules):
         try:
             return importlib.import_module(name)
-        except ImportError:
+        except ImportError:  # noqa: PERF203 - at most as many rounds as there are runtimes
             continue
     raise EngineError("a TensorFlow Lite model needs an interpreter: pip install ai-edge-litert")
 

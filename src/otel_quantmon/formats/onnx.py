@@ -60,9 +60,7 @@ def stated_name(name: str) -> str | None:
 
 
 def stated_version(model_version: int, metadata: dict[str, str]) -> str | None:
-    """``model_version``, or what the metadata says where exporters left it at 0 and ONNX Runtime at the
-    largest.
-    """
+    """``model_version``, or what the metadata says where exporters left 0 and ONNX Runtime the largest."""
     if model_version not in (0, _NO_VERSION):
         return str(model_version)
     for key, value in metadata.items():
@@ -213,9 +211,7 @@ class _Reader:
     def _add_attribute(
         self, body: memoryview, graph: Graph, numbers: dict[str, Number], constant: str
     ) -> None:
-        """Take an attribute's number, its graphs, or, for a Constant node that writes ``constant``, its
-        value.
-        """
+        """Take an attribute's number, its graphs, or the value of a Constant node that writes ``constant``."""
         name = ""
         floats: list[Number] = []
         for number, value in self._wire.fields(body):
@@ -240,9 +236,7 @@ class _Reader:
             graph.constants[constant] = Constant(dtype, len(floats), lambda: tuple(floats))
 
     def _add_sparse(self, body: memoryview, graph: Graph, name: str = "") -> None:
-        """A SparseTensorProto, counted by the values that it holds; it is named by them unless ``name`` is
-        given.
-        """
+        """A SparseTensorProto, counted by the values that it holds, and named by them without a ``name``."""
         for number, value in self._wire.fields(body):
             if number == 1:
                 stated, constant = self._tensor(_message(value))

@@ -221,9 +221,10 @@ class Scheme:
         return "float16" if 0 < half >= self._weights["float32"] + self._weights["float64"] else "none"
 
     def activation_type(self) -> str | None:
-        """Type in which operators with weights compute: of the codes where activations are quantized (uint8
-        where that happens at run time), of the scales where only weights are, and else of the weights
-        themselves unless they are cast first.
+        """Type in which operators with weights compute.
+
+        Of the codes where activations are quantized (uint8 where that happens at run time), of the scales where
+        only weights are, and else of the weights themselves unless they are cast first.
         """
         scheme, weight = self.scheme(), self.weight_type()
         if scheme in ("qdq", "qoperator"):
@@ -294,11 +295,9 @@ def _written(
 def _parameters(
     graph: Graph, node: Node, scale: int, zero_point: int, tensor: TensorFacts
 ) -> QuantizationParameters | None:
-    if is_integer(tensor.dtype):
-        codes = tensor.dtype
-    else:
-        # ONNX: without a zero point the codes have output_dtype, and without that they are uint8.
-        codes = dtype_name(int(node.attributes.get("output_dtype", 2)))
+    # ONNX: without a zero point the codes have output_dtype, and without that they are uint8.
+    stated = dtype_name(int(node.attributes.get("output_dtype", 2)))
+    codes = tensor.dtype if is_integer(tensor.dtype) else stated
     rank = len(tensor.shape) if tensor.shape is not None else None
     axis = int(node.attributes.get("axis", 1))
     return parameters(graph, _input(node, scale), _input(node, zero_point), codes, axis, rank)

@@ -267,9 +267,7 @@ def _described(graph: _Subgraph, indices: tuple[int, ...]) -> tuple[TensorFacts,
 
 
 def _metadata(model: Table) -> tuple[dict[str, str], dict[str, str]]:
-    """Metadata that is text, with the fields of ModelMetadata among it; and what was left out, with the
-    reason.
-    """
+    """Metadata that is text, the fields of ModelMetadata among it; and what was left out, with the reason."""
     found: dict[str, str] = {}
     unknown: dict[str, str] = {}
     entries = itertools.islice(model.tables(6), _METADATA_ENTRIES)

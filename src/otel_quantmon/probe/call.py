@@ -87,7 +87,7 @@ def observed(original: F, method: Method, lane_of: LaneOf) -> F:
             in_flight.pop(thread, None)
             credit = lane.credit + (end - start) * lane.budget
             # In a context there may be a parent, unless its spans are not wanted.
-            if (context and lane.spans_in_context) or lane.to_warm_up or credit >= lane.span_cost:
+            if (context and lane.spans_in_context) or lane.to_warm_up > 0 or credit >= lane.span_cost:
                 finish(lane, entered, start, end, context, (instance, args, kwargs, result), None)
             else:
                 lane.credit = credit
@@ -206,34 +206,47 @@ def finish(
     elif error is not None:
         error_type = error_type_of(error)
     io = _measured(lane, *call[1:]) if lane.measure is not None and error is None else None
-    shown: SpanContext | None = None
-    withheld = False
     anomaly = lane.anomaly
     if anomaly is not None:
         lane.anomaly = None
     told = Told(error, error_type, warmup, anomaly)
-    if span is not None:
-        shown = end_span(lane, span, call, end, told)
-    elif lane.spans != "none":
-        parent = get_current_span(context) if context else None
-        wanted = lane.spans == "all" or (lane.spans == "auto" and told.notable)
-        if wanted or (parent is not None and parent.is_recording()):
-            shown = make_span(lane, context, call, start, end, told)
-        elif lane.spans == "auto" and (parent is None or may_be_sampled(parent)):
-            lane.credit += duration * lane.budget
-            withheld = lane.credit < lane.span_cost
-            if not withheld:
-                # Also where traces are off: with its credit kept, every later call would come this way.
-                lane.credit = 0.0
-                if lane.observer.spans.recording():
-                    began = perf_counter_ns()
-                    shown = make_span(lane, context, call, start, end, told)
-                    lane.span_cost = lane.observer.spans.spent(perf_counter_ns() - began)
+    shown: SpanContext | None = None
+    withheld = False
+    try:
+        if span is not None:
+            shown = end_span(lane, span, call, end, told)
+        elif lane.spans != "none":
+            shown, withheld = _span_of(lane, context, call, start, end, told)
+    except Exception as problem:  # noqa: BLE001  a tracer that raises costs the span, not the record
+        internal_error(problem)
     note = Note(error_type, shown, warmup, withheld)
     lane.append((start, end, start - entered + perf_counter_ns() - end, io, note))
     if len(lane.pending) >= lane.limit:
         lane.observer.recorder.relieve(lane)
     return shown
+
+
+def _span_of(
+    lane: Lane, context: Context, call: Call, start: int, end: int, told: Told
+) -> tuple[SpanContext | None, bool]:
+    """Make the span of a call if it gets one; its context if that was sampled, and whether the budget withheld it."""
+    parent = get_current_span(context) if context else None
+    wanted = lane.spans == "all" or (lane.spans == "auto" and told.notable)
+    if wanted or (parent is not None and parent.is_recording()):
+        return make_span(lane, context, call, start, end, told), False
+    if lane.spans != "auto" or not (parent is None or may_be_sampled(parent)):
+        return None, False
+    lane.credit += (end - start) * lane.budget
+    if lane.credit < lane.span_cost:
+        return None, True
+    # Also where traces are off: with its credit kept, every later call would come this way.
+    lane.credit = 0.0
+    if not lane.observer.spans.recording():
+        return None, False
+    began = perf_counter_ns()
+    shown = make_span(lane, context, call, start, end, told)
+    lane.span_cost = lane.observer.spans.spent(perf_counter_ns() - began)
+    return shown, False
 
 
 def _measured(lane: Lane, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> IO | None:

@@ -224,11 +224,16 @@ def _runner(probe: Probe) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
         return run
     # An interpreter is for one caller at a time. One that was loaded from a buffer keeps it for its own use.
-    source = model.path or getattr(probe.instance(), "_model_content", None)
-    if not isinstance(source, (str, bytes)):
+    content: Any
+    if model.path is not None:
+        # Read once: the file that is looked at has to be the one that is loaded.
+        content = Path(model.path).read_bytes()
+    else:
+        content = getattr(probe.instance(), "_model_content", None)
+    if not isinstance(content, bytes):
         raise EngineError("what the model was loaded from is not known, so there is no twin to replay it on")
-    if model.digest != read_digest(source):
-        raise EngineError(f"{source!r} has changed since the model was loaded" if model.path else "no digest")
-    engine = open_engine(source)
-    engine.reset()
-    return engine.run
+    if model.digest != read_digest(content):
+        raise EngineError(
+            f"{model.path!r} has changed since the model was loaded, so there is no twin to replay it on"
+        )
+    return open_engine(content).run

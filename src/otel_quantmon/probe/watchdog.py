@@ -73,8 +73,14 @@ class Watchdog:
         with self._wakeup:
             heapq.heappush(self._due, (deadline, next(self._order), ticket))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="otel-quantmon-watchdog", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="otel-quantmon-watchdog", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # No thread to be had, or the interpreter is ending: nothing may wait for nobody.
+                    self._due.clear()
+                    raise
+                self._thread = thread
             elif self._due[0][2] is ticket:
                 self._wakeup.notify()
 

@@ -96,7 +96,9 @@ def _pack(value: Any, tensors: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, np.generic):
         return cast("Any", value).item()
     if isinstance(value, dict):
-        return {"dict": [[key, _pack(item, tensors)] for key, item in cast("Mapping[Any, Any]", value).items()]}
+        return {
+            "dict": [[key, _pack(item, tensors)] for key, item in cast("Mapping[Any, Any]", value).items()]
+        }
     if isinstance(value, (list, tuple)):
         return {"list": [_pack(item, tensors) for item in cast("list[Any]", value)]}
     if value is None or isinstance(value, (str, int, float, bool)):

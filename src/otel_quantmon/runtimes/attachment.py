@@ -181,7 +181,7 @@ class Attachment:
             self._hang(instance, _NOT_OBSERVED)
             raise
         # Two threads may both come here with the first call; setdefault() is one step, and one probe counts both.
-        kept = vars(instance).setdefault(PROBE, probe)
+        kept: Probe = vars(instance).setdefault(PROBE, probe)
         if kept is not probe:
             return kept
         self._hang(instance, probe)

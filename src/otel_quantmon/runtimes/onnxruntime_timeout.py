@@ -72,7 +72,11 @@ class RunOptionsTimeouts:
             ticket = Ticket(lambda: self._expire(use))
             use.tickets.append(ticket)
             self._use_of[ticket] = use
-        watchdog.watch(ticket, seconds)
+        try:
+            watchdog.watch(ticket, seconds)
+        except BaseException:
+            self.disarm(ticket)
+            raise
         return ticket, args, kwargs
 
     def disarm(self, ticket: Ticket) -> None:

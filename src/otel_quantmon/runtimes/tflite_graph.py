@@ -30,10 +30,10 @@ def inspect(interpreter: Any, model: Model) -> GraphHealth:
 def _taken(interpreter: Any, names: list[str], delegate: int) -> int:
     """How many nodes stand between the inputs and the outputs of a delegate's node: those that it replaces."""
     producers: dict[int, int] = {}
-    for node, name in enumerate(names):
+    for index, name in enumerate(names):
         if name != "DELEGATE":
-            for tensor in interpreter._interpreter.NodeOutputs(node):
-                producers[int(tensor)] = node
+            for tensor in interpreter._interpreter.NodeOutputs(index):
+                producers[int(tensor)] = index
     borders = {int(tensor) for tensor in interpreter._interpreter.NodeInputs(delegate)}
     wanted = [int(tensor) for tensor in interpreter._interpreter.NodeOutputs(delegate)]
     inside: set[int] = set()

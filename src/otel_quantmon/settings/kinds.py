@@ -75,7 +75,7 @@ class Kind:
     from_text: Callable[[str], Any]
     from_toml: Callable[[object], Any]
     schema: Mapping[str, Any]
-    located: Callable[[Any, str], Any] = lambda value, directory: value
+    located: Callable[[Any, str], Any] = lambda value, _directory: value
 
 
 def _boolean_text(text: str) -> bool:

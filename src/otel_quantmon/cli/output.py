@@ -1,0 +1,78 @@
+"""What the commands show: tables for people, JSON for programs, progress on a terminal alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["number", "progress", "table", "write_json"]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for a table; a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to the standard output: by rich on a terminal, if it is installed, else in plain columns.
+
+    The first column is text, the others are numbers.
+    """
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+            from rich.table import Table
+        except ImportError:
+            pass
+        else:
+            shown = Table(title=title, title_justify="left")
+            for place, column in enumerate(columns):
+                shown.add_column(column, justify="right" if place else "left", overflow="fold")
+            for row in rows:
+                # Names of tensors may hold brackets, which rich takes for markup.
+                shown.add_row(*(cell.replace("[", r"\[") for cell in row))
+            Console().print(shown)
+            return
+    widths = [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
+    sys.stdout.write(f"{title}\n")
+    for row in (columns, *rows):
+        cells = [
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    sys.stdout.write("\n")
+
+
+def write_json(value: Any) -> None:
+    """Write ``value`` to the standard output; a number that JSON has no way to write becomes null."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def progress(title: str, total: int) -> Generator[Callable[[int], object], None, None]:
+    """Show a bar on the standard error while it is a terminal. Yields what takes the number done."""
+    if sys.stderr.isatty():
+        try:
+            from rich.console import Console
+            from rich.progress import Progress
+        except ImportError:
+            pass
+        else:
+            with Progress(console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task(title, total=total)
+                yield lambda done: bar.update(task, completed=done)
+            return
+    yield lambda _: None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]  JSON
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]  # pyright: ignore[reportUnknownVariableType]  JSON
+    return None if isinstance(value, float) and not math.isfinite(value) else value
