@@ -80,10 +80,6 @@ class Golden:
         self._lock = threading.Lock()
         self._replay = None
         self._after_calls = calls
-        series, fidelity = self._series(), self._fidelity()
-        if series is not None and series.shadow is None and fidelity is not None:
-            # With a shadow that has been done.
-            fidelity.after_fork()
         self._again(self._begin, _NOT_YET)
 
     def _again(self, step: Callable[[], None], delay: float = 0.0) -> None:

@@ -152,8 +152,10 @@ class Observer:
         self.capture.reset()
         self.references.abandon()
         for series in self.live_series():
-            if series.fidelity is not None and series.fidelity.golden is not None:
-                series.fidelity.golden.after_fork(series.calls)
+            if series.fidelity is not None:
+                series.fidelity.after_fork()
+                if series.fidelity.golden is not None:
+                    series.fidelity.golden.after_fork(series.calls)
         for probe in self.probes():
             probe.model.reset_lock()
 

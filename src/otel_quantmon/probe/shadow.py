@@ -81,7 +81,8 @@ class References:
     def shadow(self, fidelity: Fidelity, model: Model) -> Shadow | None:
         """The shadow of ``model``; None if it has no reference, or one that cannot be used."""
         reference = reference_of(model, discover=self._discovery)
-        if reference is None:
+        # Without a budget nothing is ever due.
+        if reference is None or not self._budget:
             return None
         if model.facts.stateful:
             self.warn(
@@ -128,8 +129,6 @@ class References:
         self._lock = threading.Lock()
         self._waiting = 0
         self.process.abandon()
-        for shadow in self._shadows:
-            shadow.after_fork()
 
     def _close_if_unused(self) -> None:
         if not self._shadows:
@@ -162,10 +161,6 @@ class Shadow:
         else:
             self._fidelity.release(sample)
             self._fidelity.missed("dropped_queue")
-
-    def after_fork(self) -> None:
-        """In a child: begin anew."""
-        self._fidelity.after_fork()
 
     def _compare(self, sample: Sample) -> None:
         began = monotonic()
