@@ -91,7 +91,7 @@ FLEET: Final[Sequence[Panel | str]] = (
         "Anomalies",
         "Changes into an anomaly in the last hour.",
         "short",
-        [(f"sum(increase(quantmon_anomalies_total{JOBS}[1h])) or vector(0)", "")],
+        [(f"round(sum(increase(quantmon_anomalies_total{JOBS}[1h]))) or vector(0)", "")],
         kind="number",
         width=6,
         limit=1,
@@ -137,6 +137,19 @@ FLEET: Final[Sequence[Panel | str]] = (
 )
 
 DURATION: Final = "quantmon_inference_duration_seconds"
+OUTCOMES: Final = (
+    f'label_replace({rate(f"{DURATION}_count", "error_type")}, "error_type", "succeeded", "error_type", "")'
+)
+# Since the process began: its one load is over before the first export, so no rate ever sees it.
+LOADING: Final = (
+    f"sum by (instance) (quantmon_model_load_duration_seconds_sum{MODEL})"
+    f" / sum by (instance) (quantmon_model_load_duration_seconds_count{MODEL})"
+)
+# What the process holds has no model's name.
+MEMORY: Final = (
+    f"quantmon_memory_usage_bytes{MODEL}"
+    ' or quantmon_memory_usage_bytes{job=~"$job", quantmon_memory_type="process_rss"}'
+)
 ONE_MODEL: Final[Sequence[Panel | str]] = (
     "Latency",
     Panel(
@@ -174,9 +187,9 @@ ONE_MODEL: Final[Sequence[Panel | str]] = (
     Panel("In flight", "Calls under way.", "short", [(f"quantmon_inference_active{MODEL}", "{{instance}}")]),
     Panel(
         "Calls by outcome",
-        "Calls a second; those without a type succeeded.",
+        "Calls a second; those that failed by the type of the error.",
         "reqps",
-        [(rate(f"{DURATION}_count", "error_type"), "{{error_type}}")],
+        [(OUTCOMES, "{{error_type}}")],
     ),
     Panel(
         "Batch size",
@@ -186,9 +199,9 @@ ONE_MODEL: Final[Sequence[Panel | str]] = (
     ),
     Panel(
         "Loading",
-        "Mean duration of the loads in the interval.",
+        "Mean duration of a process's loads of the model since it began: most load it once.",
         "s",
-        [(mean("quantmon_model_load_duration_seconds"), "{{instance}}")],
+        [(LOADING, "{{instance}}")],
     ),
     "Fidelity",
     Panel(
@@ -276,9 +289,9 @@ ONE_MODEL: Final[Sequence[Panel | str]] = (
     ),
     Panel(
         "Memory",
-        "By what holds it; the kinds overlap.",
+        "By what holds it; the kinds overlap. process_rss is the whole process's.",
         "bytes",
-        [(f"quantmon_memory_usage_bytes{MODEL}", "{{quantmon_memory_type}} {{instance}}")],
+        [(MEMORY, "{{quantmon_memory_type}} {{instance}}")],
     ),
     Panel(
         "Growth",

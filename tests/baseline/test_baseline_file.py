@@ -335,7 +335,8 @@ COMMON_ARRAYS = hnp.arrays(
 
 
 @settings(deadline=None, max_examples=50)
-@given(arrays=st.dictionaries(NAMES, COMMON_ARRAYS, max_size=4))
+# Not without arrays: with metadata alone, safetensors 0.4.0 writes a header that is not JSON.
+@given(arrays=st.dictionaries(NAMES, COMMON_ARRAYS, min_size=1, max_size=4))
 def test_files_of_the_reference_implementation_are_read(arrays):
     """What others write with the safetensors package is understood."""
     reference = pytest.importorskip("safetensors.numpy")

@@ -78,6 +78,8 @@ def call(number):
         sessions[number].run(None, X)
         counts[number] += 1
 
+# No other thread is in this one when the process forks: ONNX Runtime's own locks are not what is looked at.
+quiet = one_op_session()
 threads = [threading.Thread(target=call, args=(n,)) for n in range(len(sessions))]
 for thread in threads:
     thread.start()
@@ -85,10 +87,10 @@ for _ in range(40):
     child = os.fork()
     if child == 0:
         before = telemetry.calls()
-        for session in sessions:
-            session.run(None, X)
+        for _ in range(4):
+            quiet.run(None, X)
         os._exit(telemetry.calls() - before)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(sessions)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
 over.set()
 for thread in threads:
     thread.join()

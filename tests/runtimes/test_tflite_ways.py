@@ -173,7 +173,9 @@ def test_a_signature_runner_exports_one_whole_span(
     runner = interpreter.get_signature_runner()
     with exported.tracer.start_as_current_span("request"):
         result = runner(image=np.ones((5, 8, 8, 1), np.int8))
-    assert result["output_0"].shape == (5, 10)
+    # Keras 2 named outputs after the layer, Keras 3 counts them.
+    [(name, scores)] = result.items()
+    assert scores.shape == (5, 10)
     assert exported.spans() == cleandoc(
         f"""
             inference {Path(digits).stem} (INTERNAL, parent request, UNSET)
@@ -184,7 +186,7 @@ def test_a_signature_runner_exports_one_whole_span(
               quantmon.model.format='tflite'
               quantmon.model.name='{Path(digits).stem}'
               quantmon.operation.name='__call__'
-              quantmon.output.shapes=('output_0:5x10',)
+              quantmon.output.shapes=('{name}:5x10',)
               quantmon.quantization.activation_type='int8'
               quantmon.quantization.scheme='full_integer'
               quantmon.quantization.weight_type='int8'
@@ -217,10 +219,6 @@ def test_shapes_follow_a_resized_input(
     assert exported.count() == 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="XNNPACK resizes outputs as it runs: after allocate_tensors they still have their last shape",
-)
 def test_sizes_of_outputs_follow_a_resized_input(
     module: ModuleType, digits: str, exported: Exported, instrument: Instrument
 ) -> None:
@@ -229,8 +227,11 @@ def test_sizes_of_outputs_follow_a_resized_input(
     interpreter = interpreter_of(module, digits, exported)
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [4, 8, 8, 1])
     interpreter.allocate_tensors()
+    allocated = interpreter.get_output_details()[0]["shape"][0]
     interpreter.invoke()
     assert output(interpreter).shape == (4, 10)
+    if allocated != 4:
+        pytest.xfail("XNNPACK of newer releases resizes outputs as it runs, not in allocate_tensors")
     assert exported.point("quantmon.memory.allocated").value == 40
 
 

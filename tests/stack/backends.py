@@ -127,6 +127,11 @@ class Prometheus:
         found = self._get("query_exemplars", query=selector, start=str(start), end=str(end))
         return [exemplar for series in found for exemplar in series["exemplars"]]
 
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """The series of an expression: a list of ``{"metric": labels, "values": [[time, text], …]}``."""
+        parameters = {"start": str(start), "end": str(end), "step": str(step)}
+        return self._get("query_range", query=expression, **parameters)["result"]
+
     def alerts(self) -> dict[str, str]:
         """The state, pending or firing, of each active alert by its name."""
         active = get_json(f"{self.url}/api/v1/alerts")["data"]["alerts"]

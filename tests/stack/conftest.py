@@ -18,6 +18,10 @@ from stack.backends import SHIPPED, Collector, Jaeger, Prometheus, Tempo, collec
 HERE = Path(__file__).parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; leave out with -m 'stack and not slow'")
+
+
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Without ``-m stack`` the tests are not even imported: they need packages that other tests do not."""
     return None if "stack" in config.option.markexpr else True

@@ -133,6 +133,14 @@ class Process:
         """Start it again with the same command, files and ports."""
         self._start()
 
+    def suspend(self) -> None:
+        """Let it do nothing: the kernel goes on taking connections for it."""
+        self._popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on where it was."""
+        self._popen.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Ask it to end, and end it after ten seconds."""
         if self.is_running():
@@ -141,6 +149,10 @@ class Process:
                 self._popen.wait(10)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def resident_bytes(self) -> int:
+        """Its resident memory now, without its children's."""
+        return psutil.Process(self._popen.pid).memory_info().rss
 
     def listening_addresses(self) -> set[str]:
         """The local addresses of its listening TCP sockets, without ports."""

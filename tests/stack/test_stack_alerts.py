@@ -14,11 +14,15 @@ import pytest
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_quantmon import semconv
-from stack.backends import alertmanager, collector, prometheus
+from stack.backends import Prometheus, alertmanager, collector, prometheus
+from stack.load import requests
 from stack.running import until
 from stack.sending import MODEL, service
+from stack.test_stack_service import classifier
 
 Message = dict[str, Any]
+TIME_LIMIT = "50ms"
+"""For a model that takes 5 to 10 ms alone, and much longer behind forty others."""
 
 
 @pytest.fixture
@@ -96,9 +100,61 @@ def test_clipped_input_becomes_a_message_and_its_end_another(
             assert message["status"] == "resolved"
 
 
+def test_an_overloaded_service_pages_and_its_recovery_resolves(
+    tmp_path: Path, faster: Path, receiver: tuple[str, queue.Queue[tuple[str, Message]]]
+) -> None:
+    """The unchanged FastAPI service with its int8 model, under more clients than it can serve.
+
+    Its inferences run into their time limit: QuantmonTimeouts is pending, firing, told to the page's receiver;
+    and resolved there after the crowd has gone. Nothing is made up: the runs are ended by ONNX Runtime, counted by
+    the library, and reach the rules through the Collector.
+    """
+    url, messages = receiver
+    receivers = {"page": f"{url}/page", "ticket": f"{url}/ticket"}
+    nowhere = {"JAEGER_OTLP": "127.0.0.1:9", "TEMPO_OTLP": "127.0.0.1:9"}
+    with alertmanager(tmp_path / "alertmanager", receivers, configuration=faster) as told:
+        targets = {"alertmanager": told.address}
+        with (
+            prometheus(tmp_path / "prometheus", targets=targets, configuration=faster) as server,
+            collector(
+                tmp_path / "otelcol", "otelcol.yaml", environment={**nowhere, "PROMETHEUS_URL": server.url}
+            ) as collecting,
+            classifier(tmp_path / "service", collecting.otlp_grpc, {"QUANTMON_TIMEOUT": TIME_LIMIT}) as asked,
+        ):
+            calls = f'quantmon_inference_duration_seconds_count{{job="{asked.name}", error_type=""}}'
+            with requests(asked):
+                until(lambda: server.value(f"sum(rate({calls}[5s]))") or None, "calls that succeed")
+                assert server.alerts().get("QuantmonTimeouts") != "firing"
+                with requests(asked, clients=40, pause=0):
+                    states = _states("QuantmonTimeouts", server)
+                    assert states == ["pending", "firing"]
+                    path, message = _about("QuantmonTimeouts", messages)
+                    assert (path, message["status"]) == ("/page", "firing")
+                    assert message["groupLabels"] == {"job": asked.name, "quantmon_model_name": "magika_int8"}
+                while message["status"] != "resolved":
+                    _, message = _about("QuantmonTimeouts", messages)
+
+
+def _states(alert: str, server: Prometheus) -> list[str]:
+    """The states that an alert goes through until it fires."""
+    seen: list[str] = []
+
+    def firing() -> bool | None:
+        state = server.alerts().get(alert)
+        if state and state not in seen:
+            seen.append(state)
+        return True if state == "firing" else None
+
+    until(firing, f"firing {alert}")
+    return seen
+
+
 def _about(alert: str, messages: queue.Queue[tuple[str, Message]]) -> tuple[str, Message]:
-    """The next message about an alert; other alerts' (no Collector is scraped here) are passed over."""
+    """The next message about an alert; those about others alone (no Collector is scraped here) are passed over.
+
+    What begins or ends together comes in one message, so the alert may be any of its list.
+    """
     while True:
         path, message = messages.get(timeout=60)
-        if message["alerts"][0]["labels"]["alertname"] == alert:
+        if alert in {each["labels"]["alertname"] for each in message["alerts"]}:
             return path, message

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,12 @@ import pytest
 from stack.backends import Collector, Jaeger, Prometheus, collector, jaeger
 from stack.running import free_ports, until
 from stack.sending import Service, send_request, service
+from stack.test_stack_service import Classifier, classifier
 
 BACKEND = "otlp_grpc/jaeger"
+MIB = 2**20
+GROWTH_LIMIT = 48 * MIB
+"""Of a service's resident memory in an outage; the queue's spans take some 10 MiB of it."""
 
 
 @pytest.fixture
@@ -45,6 +52,93 @@ def send_until_lost(server: Collector, sender: Service) -> int:
         if lost(server):
             return sent
     raise AssertionError(f"{sent} requests and nothing lost")
+
+
+@contextmanager
+def unreachable(server: Collector) -> Iterator[None]:
+    """The Collector takes connections and never answers, as behind a network that drops what it is sent."""
+    server.process.suspend()
+    try:
+        yield
+    finally:
+        server.process.resume()
+
+
+def durations(asked: Classifier, seconds: float) -> list[float]:
+    """What each request took, one after another for so long."""
+    taken = []
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        asked.classify(b"import this\n")
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def p99(taken: list[float]) -> float:
+    return statistics.quantiles(taken, n=100)[98]
+
+
+@pytest.mark.parametrize(
+    ("outages", "seconds"),
+    [
+        pytest.param(3, 8.0, id="three-short-ones"),
+        pytest.param(1, 60.0, id="a-minute", marks=pytest.mark.slow),
+    ],
+)
+def test_an_unreachable_collector_is_not_felt_and_what_it_misses_is_counted(
+    tmp_path: Path, prometheus_server: Prometheus, outages: int, seconds: float
+) -> None:
+    """No request fails or waits, memory stays bounded, the totals are right after it, lost spans are counted.
+
+    Time with and without the Collector takes turns within one run. The p99 may differ by the noise of a shared
+    machine; a request that waited for an export would take ten seconds. Memory may grow by the SDK's queue of
+    2048 spans, what an export holds, and the allocators' slack.
+    """
+    environment = {
+        "PROMETHEUS_URL": prometheus_server.url,
+        "JAEGER_OTLP": "127.0.0.1:9",
+        "TEMPO_OTLP": "127.0.0.1:9",
+    }
+    # The SDK's account of its own spans: those that found its queue full, and those whose export failed.
+    counted = {"OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "true"}
+    with (
+        collector(tmp_path / "otelcol", "otelcol.yaml", environment=environment) as collecting,
+        classifier(tmp_path / "service", collecting.otlp_grpc, counted) as asked,
+    ):
+
+        def total(series: str, labels: str = "") -> float:
+            return prometheus_server.value(f'sum({series}{{job="{asked.name}"{labels}}})') or 0.0
+
+        first = durations(asked, 5)  # all that is made at first use has been
+        reachable, missing, growth = durations(asked, seconds / 2), list[float](), list[int]()
+        for _ in range(outages):
+            with unreachable(collecting):
+                resident = asked.process.resident_bytes()
+                missing += durations(asked, seconds)
+                growth.append(asked.process.resident_bytes() - resident)
+            reachable += durations(asked, seconds / 2)
+        calls = len(first) + len(reachable) + len(missing)
+        count = "quantmon_inference_duration_seconds_count"
+        until(lambda: total(count) == calls or None, f"count of {calls}")
+
+        def accounted() -> tuple[float, float, float] | None:
+            """Spans ended, accepted by the Collector, and lost, once the first are no more than the others."""
+            ended = total("otel_sdk_processor_span_processed_total")
+            accepted = collecting.own_metric("otelcol_receiver_accepted_spans")
+            lost = total("otel_sdk_processor_span_processed_total", ', error_type!=""')
+            lost += total("otel_sdk_exporter_span_exported_total", ', error_type!=""')
+            return (ended, accepted, lost) if 2 * calls <= ended <= accepted + lost else None
+
+        ended, accepted, lost = until(accounted, "account of every span")
+        ratio = p99(missing) / p99(reachable)
+        print(
+            f"{len(missing)} requests without the Collector, {len(reachable)} with it;"
+            f" p99 {p99(missing) * 1e3:.1f} ms and {p99(reachable) * 1e3:.1f} ms, ratio {ratio:.2f};"
+            f" resident memory grew by {max(growth) / MIB:.1f} MiB at most;"
+            f" {ended:.0f} spans ended, {accepted:.0f} accepted, {lost:.0f} counted as lost"
+        )
+        assert ratio < 1.5
+        assert max(growth) < GROWTH_LIMIT
 
 
 def test_what_waits_for_a_dead_backend_reaches_it_when_it_lives(tmp_path: Path) -> None:

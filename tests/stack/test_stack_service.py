@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from stack.backends import Collector, Jaeger, Prometheus, Tempo, collector
-from stack.running import free_ports, running, until
+from stack.running import Process, free_ports, running, until
 from stack.test_stack_one_host import documented_names
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "zero-code"
@@ -38,10 +38,11 @@ ALWAYS = {
 
 @dataclass(frozen=True)
 class Classifier:
-    """The running service: its name (Prometheus's job) and its URL."""
+    """The running service: its name (Prometheus's job), its URL and its process."""
 
     name: str
     url: str
+    process: Process
 
     def classify(self, content: bytes) -> str:
         """Ask what the content is, as the first span of a new trace.
@@ -61,24 +62,27 @@ class Classifier:
 
 
 @contextmanager
-def classifier(directory: Path, otlp_grpc: str) -> Iterator[Classifier]:
-    """Run the service with nothing but OpenTelemetry's own environment variables."""
+def classifier(
+    directory: Path, otlp_grpc: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Classifier]:
+    """Run the service with OpenTelemetry's own environment variables, and `settings` if there are any."""
     port = free_ports(1)[0]
-    name = f"classifier-{secrets.token_hex(4)}"
+    name = (settings or {}).get("OTEL_SERVICE_NAME") or f"classifier-{secrets.token_hex(4)}"
     environment = {
         "OTEL_SERVICE_NAME": name,
         "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=1",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{otlp_grpc}",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "OTEL_BSP_SCHEDULE_DELAY": "500",
+        **(settings or {}),
     }
     command = [
         Path(sys.executable).with_name("opentelemetry-instrument"),
         *(sys.executable, "-m", "uvicorn", "--app-dir", EXAMPLES, "fastapi_app:app", "--port", str(port)),
     ]
     url = f"http://127.0.0.1:{port}"
-    with running(command, directory, environment=environment, ready=f"{url}/health"):
-        yield Classifier(name, url)
+    with running(command, directory, environment=environment, ready=f"{url}/health") as process:
+        yield Classifier(name, url, process)
 
 
 @pytest.fixture(scope="module")

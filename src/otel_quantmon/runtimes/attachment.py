@@ -181,7 +181,8 @@ class Attachment:
             self._hang(instance, _NOT_OBSERVED)
             raise
         # Two threads may both come here with the first call; setdefault() is one step, and one probe counts both.
-        kept: Probe = vars(instance).setdefault(PROBE, probe)
+        attributes: dict[str, Any] = instance.__dict__
+        kept: Probe = attributes.setdefault(PROBE, probe)
         if kept is not probe:
             return kept
         self._hang(instance, probe)

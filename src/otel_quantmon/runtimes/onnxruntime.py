@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, cast
 
 from otel_quantmon.formats.facts import TensorFacts
+from otel_quantmon.formats.graph import bits, dtype_name
 from otel_quantmon.formats.onnx import stated_name
 from otel_quantmon.hooks import Hooks
 from otel_quantmon.probe.loaded import (
@@ -87,7 +89,7 @@ def _describe(session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lo
 
 def _requested(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
     wanted = args[2] if len(args) > 2 else kwargs.get("providers")
-    return tuple(str(one[0] if isinstance(one, tuple) else one) for one in wanted or ())
+    return tuple(str(one if isinstance(one, str) else one[0]) for one in wanted or ())
 
 
 def _tensor(argument: Any) -> TensorFacts:
@@ -182,9 +184,14 @@ def _as_array(value: Any) -> Any:
 
 
 def _ort_value_size(value: Any) -> int:
-    # Since ONNX Runtime 1.20; before it there is no size without a copy.
+    if not value.is_tensor():
+        return 0
     size = getattr(value, "tensor_size_in_bytes", None)
-    return int(size()) if size is not None and value.is_tensor() else 0
+    if size is not None:
+        return int(size())
+    # Before ONNX Runtime 1.20.
+    shape: list[int] = value.shape()
+    return math.prod(shape) * bits(dtype_name(value.element_type())) // 8
 
 
 def _shapes_of_run(loaded: LoadedModel, call: Call) -> Shapes:
