@@ -2,7 +2,7 @@
 
 Run by hand:
 
-    pip install ".[onnxruntime,litert,otlp]" --group test --group stack matplotlib pymicro-wakeword
+    pip install ".[onnxruntime,litert,otlp]" --group test --group stack magika matplotlib pymicro-wakeword
     PYTHONPATH=tests python -m stack.pictures record answers.json    # four minutes
     PYTHONPATH=tests python -m stack.pictures draw answers.json docs/pictures
 
