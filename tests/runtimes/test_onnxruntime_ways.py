@@ -249,3 +249,23 @@ def test_set_providers_describes_the_session_anew(exported: Exported, instrument
     run(session)
     assert exported.count(execution_provider="AzureExecutionProvider") == 1
     assert exported.count(execution_provider="CPUExecutionProvider") == 2
+
+
+def test_a_sequence_can_be_fed(instrument, exported, tmp_path):
+    """What is no tensor has no size to measure: the run and its record are as ever."""
+    from onnx import TensorProto, helper
+
+    sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [5]))
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "sequences",
+        [helper.make_value_info("x", sequence)],
+        [helper.make_value_info("y", sequence)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    instrument(spans="all")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    [values] = session.run(None, {"x": [np.ones(5, np.float32), np.zeros(5, np.float32)]})
+    assert [value.tolist() for value in values] == [[1.0] * 5, [0.0] * 5]
+    [point] = exported.raw_metrics()["quantmon.inference.duration"].data.data_points
+    assert point.count == 1

@@ -184,7 +184,8 @@ def _as_array(value: Any) -> Any:
 
 
 def _ort_value_size(value: Any) -> int:
-    if not value.is_tensor():
+    # A sequence or a map may be fed as well, and has no size of its own.
+    if not hasattr(value, "is_tensor") or not value.is_tensor():
         return 0
     size = getattr(value, "tensor_size_in_bytes", None)
     if size is not None:
