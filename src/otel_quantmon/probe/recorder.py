@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import sub
 from time import perf_counter_ns
 
 from opentelemetry.context import Context
@@ -19,6 +20,7 @@ from otel_quantmon import semconv
 from otel_quantmon.guard import internal_error
 from otel_quantmon.probe.call import TIMEOUT
 from otel_quantmon.probe.lane import Lane, Note, Record
+from otel_quantmon.probe.loaded import IO
 from otel_quantmon.probe.series import SeriesKey
 from otel_quantmon.telemetry.instruments import Attributes, Instruments
 
@@ -101,30 +103,35 @@ class Recorder:
     def _record(self, instruments: Instruments, lane: Lane, records: list[Record]) -> None:
         series = lane.series
         series.calls += len(records)
-        self.calls_overhead += sum([record[2] for record in records])
-        self._count_io(instruments, lane, records)
-        # The comprehensions are the cost of a call that nothing is to be said of; each is a single pass.
-        plain = [(record[1], record[1] - record[0]) for record in records if record[4] is None]
-        series.latency.observe(plain)
-        noted: list[tuple[int, int, Note]] = []
-        if len(plain) < len(records):
-            noted = [(end, end - start, note) for start, end, _, _, note in records if note is not None]
+        # Column by column: the records have left the cache, and one pass over them is dearer than what is done to them.
+        starts, ends, overheads, moved, notes = zip(*records, strict=True)
+        self.calls_overhead += sum(overheads)
+        self._count_io(instruments, lane, moved)
+        durations = list(map(sub, ends, starts))
         if lane.sampler is not None:
-            spent = sum([duration for _, duration in plain]) + sum([duration for _, duration, _ in noted])
-            lane.sampler.earn(spent * self._check_budget)
-        durations = [duration * 1e-9 for _, duration in plain]
+            lane.sampler.earn(sum(durations) * self._check_budget)
+        noted: list[tuple[int, int, Note]] = []
+        withheld = len(records)
+        if any(notes):
+            calls = list(zip(ends, durations, notes, strict=True))
+            noted = [(end, duration, note) for end, duration, note in calls if note is not None]
+            plain = [(end, duration) for end, duration, note in calls if note is None]
+            series.latency.observe(plain)
+            durations = [duration for _, duration in plain]
+            withheld = len(plain) + sum([note.withheld for _, _, note in noted])
+        else:
+            series.latency.observe(list(zip(ends, durations, strict=True)))
+        values = [duration * 1e-9 for duration in durations]
         attributes: Attributes = {**series.attributes, semconv.OPERATION_NAME: lane.method.name}
         # Where traces are off, it is not the budget that withholds spans.
-        if lane.spans == "auto" and lane.observer.spans.recording():
-            withheld = len(plain) + sum([record[4].withheld for record in records if record[4] is not None])
-            if withheld:
-                instruments.spans_suppressed.add(withheld, series.attributes)
+        if withheld and lane.spans == "auto" and lane.observer.spans.recording():
+            instruments.spans_suppressed.add(withheld, series.attributes)
         if lane.timeout is not None and series.fidelity is not None:
             late = any(note.error_type == TIMEOUT for _, _, note in noted)
             series.fidelity.judge("timeout", lane.method.name, float(late))
         if noted:
-            self._record_noted(instruments, lane, noted, attributes, durations)
-        instruments.duration.record_many(durations, attributes)
+            self._record_noted(instruments, lane, noted, attributes, values)
+        instruments.duration.record_many(values, attributes)
 
     @staticmethod
     def _record_noted(
@@ -160,13 +167,13 @@ class Recorder:
             told = attributes if error_type is None else {**attributes, semconv.ERROR_TYPE: error_type}
             instruments.duration.record_many(by_error.get(error_type, []) if error_type else [], told, linked)
 
-    def _count_io(self, instruments: Instruments, lane: Lane, records: list[Record]) -> None:
+    def _count_io(self, instruments: Instruments, lane: Lane, moved: Sequence[IO | None]) -> None:
         fixed = lane.io
-        known = [record[3] for record in records if record[3] is not None] if lane.measure else []
+        known = [io for io in moved if io is not None] if lane.measure else []
         written = sum([io.output_bytes for io in known])
         batches = [io.batch for io in known if io.batch is not None]
         if fixed is not None:
-            rest = len(records) - len(known)
+            rest = len(moved) - len(known)
             written += rest * fixed.output_bytes
             if fixed.batch is not None:
                 batches += [fixed.batch] * rest

@@ -61,7 +61,7 @@ class Settings(_SharedSettings):
 
     config: str | None = None
     max_models: int = 200
-    queue_size: int = 256
+    queue_size: int = 512
     capture_model_path: bool = False
     reference: Mapping[str, str] = field(default_factory=dict[str, str])
     reference_budget: float = 0.01

@@ -88,7 +88,7 @@ TABLE: tuple[Setting, ...] = (
             "Mean duration to compare with, instead of learning it."),
     Setting("max_models", integer(1, 10_000), 200, _PROCESS,
             "Model names that get series of their own, at most."),
-    Setting("queue_size", integer(1, 1_000_000), 256, _PROCESS,
+    Setting("queue_size", integer(1, 1_000_000), 512, _PROCESS,
             "Finished calls of one model and method that wait before a caller records them itself."),
     Setting("capture_model_path", BOOLEAN, False, _PROCESS,
             "Whether spans may carry the full path of the model file."),

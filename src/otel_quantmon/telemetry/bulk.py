@@ -18,7 +18,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
-from math import fsum
 from typing import Any
 
 from opentelemetry.context import Context
@@ -119,7 +118,7 @@ def _aggregate(aggregation: Any, ordered: Sequence[float]) -> None:
     with aggregation._lock:
         before = aggregation._value or aggregation._get_empty_bucket_counts()
         aggregation._value = [old + new for old, new in zip(before, counts, strict=True)]
-        aggregation._sum += fsum(ordered)
+        aggregation._sum += sum(ordered)
         if aggregation._record_min_max:
             aggregation._min = min(aggregation._min, ordered[0])
             aggregation._max = max(aggregation._max, ordered[-1])
