@@ -84,10 +84,17 @@ class Worker:
                 try:
                     job()
                 except Exception as error:  # noqa: BLE001  the guard of the project
-                    internal_error(error)
+                    _report(error)
                 # The job may be the last to hold a model's buffer.
                 del job
                 self.busy += perf_counter_ns() - started
+
+
+def _report(error: Exception) -> None:
+    try:
+        internal_error(error)
+    except Exception:  # noqa: BLE001  raised again under pytest: the test is to hear of it, the thread to live on
+        threading.excepthook(threading.ExceptHookArgs([type(error), error, error.__traceback__, None]))
 
 
 worker = Worker("otel-quantmon")

@@ -36,8 +36,8 @@ def _nodes(session: Any, model: Model) -> dict[str, int]:
     nodes: dict[str, int] = {}
     try:
         subgraphs = session.get_provider_graph_assignment_info()
-    except (AttributeError, RuntimeError):
-        # Before 1.24, or a session that was not told to record it.
+    except Exception:  # noqa: BLE001  ONNX Runtime's own errors have no common base
+        # Before 1.24, a session that was not told to record it, or one that is being re-created.
         return nodes
     for subgraph in subgraphs:
         provider = str(subgraph.ep_name)
