@@ -58,6 +58,11 @@ def observed(original: F, method: Method, lane_of: LaneOf) -> F:
             lane = lane_of(instance, method)
         if lane is None:
             return original(instance, *args, **kwargs)
+        if lane.idle and not lane.wake():
+            # Nobody listens. Naming the arguments is what this costs least with, see below.
+            if len(args) == 2 and not kwargs:
+                return original(instance, args[0], args[1])
+            return original(instance, *args, **kwargs)
         context = get_current()
         if lane.careful:
             return _call_with_care(original, lane, entered, context, instance, args, kwargs)
@@ -113,9 +118,7 @@ def _call_with_care(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a call that has a timeout or a request hook, that is to be looked at, or is not reported yet."""
-    if lane.idle and not lane.wake():
-        return original(instance, *args, **kwargs)
+    """Run a call that has a timeout or a request hook, or that is to be looked at."""
     if suppressed(context):
         return original(instance, *args, **kwargs)
     span: Span | None = None
