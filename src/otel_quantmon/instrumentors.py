@@ -13,7 +13,6 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_quantmon.guard import guarded
 from otel_quantmon.hooks import Hooks
-from otel_quantmon.package import ONNXRUNTIME_DISTRIBUTIONS, TFLITE_DISTRIBUTIONS
 from otel_quantmon.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _logger = logging.getLogger("otel_quantmon")
 _Attach = "Callable[[ModuleType, Observer, Settings, Hooks], Attachment]"
 
 
-class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped in the oldest supported release
+class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switches type checking off for itself
     """What the two have in common: waiting for imports, and undoing.
 
     ``instrument`` takes these keyword arguments, all optional:
@@ -40,7 +39,6 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped in the o
     """
 
     _modules: tuple[str, ...] = ()
-    _distributions: tuple[str, ...] = ()
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """None in particular: the runtimes come in many distributions, and any one of them will do.
@@ -99,7 +97,6 @@ class ONNXRuntimeInstrumentor(_Instrumentor):
     """Observes ONNX Runtime's `InferenceSession`."""
 
     _modules = ("onnxruntime.capi.onnxruntime_inference_collection",)
-    _distributions = ONNXRUNTIME_DISTRIBUTIONS
 
     def _attach(self, module: ModuleType, observer: Observer, settings: Settings, hooks: Hooks) -> Attachment:
         from otel_quantmon.runtimes import onnxruntime
@@ -116,7 +113,6 @@ class TFLiteInstrumentor(_Instrumentor):
         "tflite_runtime.interpreter",
         "ai_edge_litert.compiled_model",
     )
-    _distributions = TFLITE_DISTRIBUTIONS
 
     def _attach(self, module: ModuleType, observer: Observer, settings: Settings, hooks: Hooks) -> Attachment:
         from otel_quantmon.runtimes import litert, tflite
