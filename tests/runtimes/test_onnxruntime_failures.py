@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import real_models
 from exported import Exported
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
@@ -311,3 +312,16 @@ def test_a_failure_with_a_timeout_set_is_no_timeout(exported: Exported, instrume
         session_of(doubling()).run(None, WRONG)
     assert raised.value.__cause__ is None
     assert exported.count(error_type="timeout") == 0
+
+
+def test_a_call_that_failed_has_produced_no_bytes(instrument, exported):
+    """`quantmon.memory.allocated` of a model with fixed shapes counts the outputs that there were."""
+    instrument(spans="none")
+    session = onnxruntime.InferenceSession(str(real_models.one_op_onnx()), providers=["CPUExecutionProvider"])
+    given = session.get_inputs()
+    [output] = session.run(None, {one.name: np.ones(one.shape, np.float32) for one in given})
+    for _ in range(3):
+        with pytest.raises(Exception, match="INVALID_ARGUMENT"):
+            session.run(None, {one.name: np.ones((7, 7, 7), np.float32) for one in given})
+    [point] = exported.raw_metrics()["quantmon.memory.allocated"].data.data_points
+    assert point.value == output.nbytes

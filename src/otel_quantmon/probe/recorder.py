@@ -106,6 +106,13 @@ class Recorder:
         # Column by column: the records have left the cache, and one pass over them is dearer than what is done to them.
         starts, ends, overheads, moved, notes = zip(*records, strict=True)
         self.calls_overhead += sum(overheads)
+        # A call that raised has produced nothing; one that only overran its timeout has.
+        if any(notes):
+            moved = tuple(
+                io
+                for io, note in zip(moved, notes, strict=True)
+                if note is None or note.error_type in (None, TIMEOUT)
+            )
         self._count_io(instruments, lane, moved)
         durations = list(map(sub, ends, starts))
         if lane.sampler is not None:
