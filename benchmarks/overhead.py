@@ -3,11 +3,14 @@
 ``python benchmarks/overhead.py [--json FILE] [--rounds N] [--calls N] [--workload NAME]... [--variant NAME]...``
 
 Each variant has a process of its own (`worker.py`), and all of them wait while one measures. In each round every
-process makes ``--calls`` calls bare and as many observed, in a random order of processes and of the two.
-An added cost is the difference of the two in one round and one process; tables show the median over rounds
-and the quartiles. Wall time is the caller's: with fewer than 512 calls in a round the SDK exports no batch within
-it, with more (``--calls 1500``) exports contend for the interpreter as under sustained load. CPU time is of the
-whole process, after everything that waits has been exported and metrics were collected once.
+process, in a random order, makes ``--calls`` calls observed, and half as many bare before and after them.
+An added cost is the difference of the two in one round and one process, over the bare one: a shared machine is twice
+as fast in one second as in the next, and then both are. Tables show the median over rounds and the quartiles, as
+microseconds of a machine on which the bare call takes its median over all rounds and processes.
+
+Wall time is the caller's: with fewer than 512 calls in a round the SDK exports no batch within it, with more
+(``--calls 1500``) exports contend for the interpreter as under sustained load. CPU time is of the whole process,
+after everything that waits has been exported and metrics were collected once.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from figures import conditions, spread, verdict
@@ -102,10 +106,10 @@ class Process:
             raise RuntimeError(f"the process of {self.variant!r} ended:\n{self._errors.read()}")
         return json.loads(line)
 
-    def round(self, calls: int, *, bare_first: bool) -> dict[str, Any]:
+    def round(self, calls: int) -> dict[str, Any]:
         """Nanoseconds per call, bare and observed."""
         if self._process.stdin is not None:
-            self._process.stdin.write(json.dumps({"calls": calls, "bare_first": bare_first}) + "\n")
+            self._process.stdin.write(json.dumps({"calls": calls}) + "\n")
             self._process.stdin.flush()
         return self.answer()
 
@@ -140,7 +144,7 @@ def rounds_of(
             processes.append(process)
         for number in range(rounds):
             for process in rng.sample(processes, len(processes)):
-                measured = process.round(calls, bare_first=rng.random() < 0.5)
+                measured = process.round(calls)
                 results[process.variant].append(measured)
             print(f"\r{name}: round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
@@ -150,6 +154,7 @@ def rounds_of(
 def summary_of(results: Rounds, calls: int) -> dict[str, Any]:
     """For each variant the added cost in microseconds, and its share of that of the variant by hand."""
     summary: dict[str, Any] = {}
+    bare = median([r["bare_wall"] for rounds in results.values() for r in rounds]) / 1e3
     for variant, rounds in results.items():
         entry: dict[str, Any] = {
             "title": VARIANTS[variant].title,
@@ -157,7 +162,8 @@ def summary_of(results: Rounds, calls: int) -> dict[str, Any]:
             "throughput_kept": spread([r["bare_wall"] / r["wall"] for r in rounds]),
         }
         for kind in ("wall", "caller", "cpu"):
-            entry[f"added_{kind}_us"] = spread([(r[kind] - r[f"bare_{kind}"]) / 1e3 for r in rounds])
+            added = [(r[kind] / r[f"bare_{kind}"] - 1) * bare for r in rounds]
+            entry[f"added_{kind}_us"] = spread(added)
         entry["spans_per_call"] = None
         if all(r["exported"] is not None for r in rounds):
             entry["spans_per_call"] = sum(r["exported"] for r in rounds) / (calls * len(rounds))

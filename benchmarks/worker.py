@@ -1,6 +1,6 @@
 """One process of `overhead.py`: a variant on a workload, beside the same workload bare.
 
-Reads a line of JSON with ``calls`` and ``bare_first`` for each round from its standard input and answers with a line
+Reads a line of JSON with ``calls`` for each round from its standard input and answers with a line
 of nanoseconds per call. ``python benchmarks/worker.py --describe WORKLOAD MODEL`` prints instead how this
 project describes a call, so that the variant written by hand can say the same.
 """
@@ -78,13 +78,15 @@ def serve(workload_name: str, model: str, variant_name: str, described: dict[str
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
+        # The process has slept while others measured: these wake it up.
+        measured(bare, order["calls"] // 2)
+        measured(observed, 10, parent, observation.flush)
         exported = observation.exported()
-        if order["bare_first"]:
-            without = measured(bare, order["calls"])
-            with_it = measured(observed, order["calls"], parent, observation.flush)
-        else:
-            with_it = measured(observed, order["calls"], parent, observation.flush)
-            without = measured(bare, order["calls"])
+        # Half of the bare calls on either side: what the machine does meanwhile is then in both alike.
+        before = measured(bare, order["calls"] // 2)
+        with_it = measured(observed, order["calls"], parent, observation.flush)
+        behind = measured(bare, order["calls"] // 2)
+        without = [(one + other) / 2 for one, other in zip(before, behind, strict=True)]
         after = observation.exported()
         answer = {
             "bare_wall": without[0],

@@ -28,6 +28,11 @@ def at(durations: Sequence[float]) -> list[tuple[int, int]]:
     return [(i * SECOND, round(duration * SECOND)) for i, duration in enumerate(durations)]
 
 
+def observe(watching: LatencyMonitor, calls: Sequence[tuple[int, int]]) -> None:
+    """Feed ``calls``, each its end and its duration."""
+    watching.observe([end for end, _ in calls], [duration for _, duration in calls])
+
+
 @given(gaps=CALLS, size=st.integers(1, 40), age=st.integers(1, 20), wait=st.integers(0, 30 * SECOND))
 def test_the_summary_is_that_of_the_last_calls_that_are_young_enough(
     gaps: list[tuple[int, int]], size: int, age: int, wait: int
@@ -38,7 +43,7 @@ def test_the_summary_is_that_of_the_last_calls_that_are_young_enough(
     now = (ends[-1] if ends else 0) + wait
     window = [d * 1e-9 for end, d in calls[-size:] if end >= now - age * SECOND]
     observed = monitor(size=size, age=age, baseline_calls=10**6)
-    observed.observe(calls)
+    observe(observed, calls)
     summary = observed.summary(now)
     if not window:
         assert summary is None
@@ -56,9 +61,9 @@ def test_it_does_not_matter_in_what_batches_calls_come(
 ) -> None:
     """Baseline and window after two batches are those after one."""
     whole, parts = (monitor(baseline_calls=baseline_calls) for _ in range(2))
-    whole.observe(calls)
-    parts.observe(calls[:cut])
-    parts.observe(calls[cut:])
+    observe(whole, calls)
+    observe(parts, calls[:cut])
+    observe(parts, calls[cut:])
     assert whole.baseline == parts.baseline
     assert whole.summary(0) == parts.summary(0)
 
@@ -66,9 +71,9 @@ def test_it_does_not_matter_in_what_batches_calls_come(
 def test_the_baseline_is_the_mean_of_the_first_calls() -> None:
     """Not of later ones; drift is the window's mean over it, minus 1."""
     observed = monitor(size=2, baseline_calls=3)
-    observed.observe(at([1, 2]))
+    observe(observed, at([1, 2]))
     assert observed.baseline is None
-    observed.observe(at([3, 8, 10]))
+    observe(observed, at([3, 8, 10]))
     assert observed.baseline == pytest.approx(2.0)
     summary = observed.summary(10 * SECOND)
     assert summary is not None
@@ -78,7 +83,7 @@ def test_the_baseline_is_the_mean_of_the_first_calls() -> None:
 def test_a_baseline_that_is_given_is_not_learnt() -> None:
     """Drift is there from the first call on."""
     observed = monitor(baseline=0.5)
-    observed.observe(at([1.0] * 10))
+    observe(observed, at([1.0] * 10))
     assert observed.baseline == 0.5
     summary = observed.summary(0)
     assert summary is not None
@@ -88,10 +93,10 @@ def test_a_baseline_that_is_given_is_not_learnt() -> None:
 def test_a_window_that_has_aged_is_empty_and_fills_again() -> None:
     """A model that is not called any more has no window; its baseline stays."""
     observed = monitor(age=5, baseline_calls=1)
-    observed.observe(at([1.0]))
+    observe(observed, at([1.0]))
     assert observed.summary(5 * SECOND) is not None
     assert observed.summary(5 * SECOND + 1) is None
-    observed.observe([(20 * SECOND, 3 * SECOND)])
+    observe(observed, [(20 * SECOND, 3 * SECOND)])
     summary = observed.summary(20 * SECOND)
     assert summary is not None
     assert summary.drift == pytest.approx(2.0)
@@ -100,7 +105,7 @@ def test_a_window_that_has_aged_is_empty_and_fills_again() -> None:
 def test_a_baseline_of_zero_gives_no_drift() -> None:
     """A clock too coarse for the model must not end in a division by zero or an infinity."""
     observed = monitor(baseline_calls=1)
-    observed.observe([(0, 0), (1, SECOND)])
+    observe(observed, [(0, 0), (1, SECOND)])
     summary = observed.summary(1)
     assert summary is not None
     assert summary.drift is None

@@ -95,7 +95,7 @@ def test_a_queue_is_emptied_by_its_callers_before_any_collection(observer: Obser
         run(engine)
     lane = engine._quantmon_probe.lanes[INVOKE]
     assert lane is not None
-    assert len(lane.pending) < observer.queue_size
+    assert len(lane.durations) < observer.queue_size
     assert lane.series.calls >= 1000 - observer.queue_size
 
 

@@ -91,7 +91,7 @@ def test_without_traces_no_span_counts_as_withheld(exported: Exported, instrumen
     assert exported.count() == 500
     assert suppressed(exported) == 0
     # Each call went on by the cheap way: credit that nothing can use is not kept.
-    assert all(lane.credit < lane.span_cost for lane in session._quantmon_probe.lanes.values())
+    assert all(lane.credit < lane.span_due for lane in session._quantmon_probe.lanes.values())
 
 
 def test_without_metrics_spans_are_made(exported: Exported, instrument: Instrument) -> None:

@@ -186,7 +186,7 @@ def latency_of(durations: Sequence[float]) -> LatencyStatistics | None:
     if not durations:
         return None
     monitor = LatencyMonitor(size=len(durations), age=1.0, baseline_calls=1)
-    monitor.observe([(0, round(seconds * 1e9)) for seconds in durations])
+    monitor.observe([0] * len(durations), [round(seconds * 1e9) for seconds in durations])
     summary = monitor.summary(0)
     if summary is None:
         return None

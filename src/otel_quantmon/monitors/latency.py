@@ -43,10 +43,11 @@ class LatencyMonitor:
         baseline: mean duration in seconds to compare with instead of learning one.
     """
 
-    __slots__ = ("_age", "_baseline", "_baseline_calls", "_learnt", "_learnt_sum", "_window")
+    __slots__ = ("_age", "_baseline", "_baseline_calls", "_durations", "_ends", "_learnt", "_learnt_sum")
 
     def __init__(self, *, size: int, age: float, baseline_calls: int, baseline: float | None = None) -> None:
-        self._window: deque[tuple[int, int]] = deque(maxlen=size)
+        self._ends: deque[int] = deque(maxlen=size)
+        self._durations: deque[int] = deque(maxlen=size)
         self._age = int(age * 1e9)
         self._baseline_calls = baseline_calls
         self._baseline = baseline
@@ -62,25 +63,26 @@ class LatencyMonitor:
     def baseline(self, seconds: float) -> None:
         self._baseline = seconds
 
-    def observe(self, calls: Sequence[tuple[int, int]]) -> None:
-        """Take calls, each ``(end, duration)`` in nanoseconds of one clock, oldest first."""
-        self._window.extend(calls)
+    def observe(self, ends: Sequence[int], durations: Sequence[int]) -> None:
+        """Take calls, oldest first: as many ends as durations, in nanoseconds of one clock."""
+        self._ends.extend(ends)
+        self._durations.extend(durations)
         if self._baseline is None:
-            for _, duration in calls[: self._baseline_calls - self._learnt]:
-                self._learnt += 1
-                self._learnt_sum += duration
+            learnt = durations[: self._baseline_calls - self._learnt]
+            self._learnt += len(learnt)
+            self._learnt_sum += sum(learnt)
             if self._learnt >= self._baseline_calls:
                 self._baseline = self._learnt_sum / self._learnt * 1e-9
 
     def summary(self, now: int) -> LatencySummary | None:
         """Describe the window at ``now``, by the clock of the calls' ends; None when it is empty."""
         oldest = now - self._age
-        window = self._window
-        while window and window[0][0] < oldest:
-            window.popleft()
-        if not window:
+        while self._ends and self._ends[0] < oldest:
+            self._ends.popleft()
+            self._durations.popleft()
+        if not self._ends:
             return None
-        durations = sorted([duration * 1e-9 for _, duration in window])
+        durations = sorted([duration * 1e-9 for duration in self._durations])
         mean = fmean(durations)
         return LatencySummary(
             mean=mean,

@@ -96,6 +96,11 @@ class Model:
         return self._digest
 
     @property
+    def identified(self) -> bool:
+        """True once all that can be read of the model has been read."""
+        return self._source is None
+
+    @property
     def source(self) -> str | bytes | None:
         """Path or buffer until `release_source`, then a path only."""
         return self._source or self.path

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
@@ -42,6 +44,8 @@ class Observer:
         settings: of the process.
         capture, references: what bounds samples and comparisons.
         queue_size: records that may wait in a lane.
+        awaited: what the API has in place of the duration's histogram until there is a meter provider, where both
+            providers are the global ones; else None.
         load_overhead, collect_overhead: nanoseconds spent beside the loading of models, and in collections.
     """
 
@@ -63,6 +67,10 @@ class Observer:
         self.recorder = Recorder(lambda: self.instruments, settings.check_budget)
         self.queue_size = settings.queue_size
         self.instruments = Instruments(meter_provider, Report(self).measure)
+        self.awaited: Any = None
+        # The second is where the API keeps the other provider, in all releases so far.
+        if self.instruments.proxied and self.spans.proxied and hasattr(trace, "_TRACER_PROVIDER"):
+            self.awaited = self.instruments.duration.histogram
 
     def idle(self) -> bool:
         """True while there is nowhere to report to: no SDK, no provider yet, or both switched off."""

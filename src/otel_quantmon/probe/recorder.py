@@ -8,21 +8,15 @@ against the very calls that are observed.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from operator import sub
+from collections.abc import Callable
 from time import perf_counter_ns
 
-from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
-
-from otel_quantmon import semconv
 from otel_quantmon.guard import internal_error
-from otel_quantmon.probe.call import TIMEOUT
-from otel_quantmon.probe.lane import Lane, Note, Record
+from otel_quantmon.probe.ending import TIMEOUT
+from otel_quantmon.probe.lane import Lane, Note, NotedRecord
 from otel_quantmon.probe.loaded import IO
 from otel_quantmon.probe.series import SeriesKey
-from otel_quantmon.telemetry.instruments import Attributes, Instruments
+from otel_quantmon.telemetry.instruments import Instruments
 
 __all__ = ["Recorder"]
 
@@ -46,7 +40,7 @@ class Recorder:
         # Strong references: a lane outlives its model until its last record is taken.
         self._lanes: list[Lane] = []
         self._look_at = _SPARE_LANES
-        self.calls_overhead = 0
+        self.calls_overhead = 0.0
         self.drain_overhead = 0
         self.allocated: dict[SeriesKey, int] = {}
 
@@ -67,126 +61,112 @@ class Recorder:
                 self.lock.release()
 
     def drain(self) -> None:
-        """Take what waits in all lanes, and forget those whose model is gone. The caller holds `lock`."""
+        """Report all that waits in all lanes, and forget those whose model is gone. The caller holds `lock`."""
         alive: list[Lane] = []
         for lane in self._lanes:
             # In this order: after its model has gone and its last call has ended, nothing adds to a lane.
             if lane.model_alive() or lane.in_flight:
                 alive.append(lane)
             self._take(lane)
+            self._report(lane)
         self._lanes = alive
 
     def forget(self) -> None:
         """Drop what another process counts: called in a child after fork."""
         self.lock = threading.Lock()
-        self.calls_overhead = self.drain_overhead = 0
+        self.calls_overhead, self.drain_overhead = 0.0, 0
         self.allocated.clear()
         for lane in self._lanes:
-            lane.pending.clear()
-            lane.in_flight.clear()
+            for waiting in (lane.ends, lane.durations, lane.moved, lane.noted):
+                waiting.clear()
+            lane.account.clear()
+            # A call that forks while it runs still has the list that it is in.
+            lane.in_flight = []
 
     def _take(self, lane: Lane) -> None:
-        pending = lane.pending
-        if not pending:
+        if not (lane.durations or lane.noted):
             return
         started = perf_counter_ns()
         instruments = self._instruments()
-        waiting = len(pending)
-        records = [pending.popleft() for _ in range(waiting)]
+        # As many as there are of each by now: others append meanwhile, to this one last.
+        waiting = len(lane.durations)
+        ends, durations, moved = lane.ends[:waiting], lane.durations[:waiting], lane.moved[:waiting]
+        del lane.ends[:waiting], lane.durations[:waiting], lane.moved[:waiting]
+        noted = lane.noted[:]
+        del lane.noted[: len(noted)]
         if instruments.recording():
             try:
-                self._record(instruments, lane, records)
+                self._add_up(instruments, lane, ends, durations, moved, noted)
             except Exception as error:  # noqa: BLE001  an instrument that raises loses this lane's records only
                 internal_error(error)
         self.drain_overhead += perf_counter_ns() - started
 
-    def _record(self, instruments: Instruments, lane: Lane, records: list[Record]) -> None:
-        series = lane.series
-        series.calls += len(records)
-        # Column by column: the records have left the cache, and one pass over them is dearer than what is done to them.
-        starts, ends, overheads, moved, notes = zip(*records, strict=True)
-        self.calls_overhead += sum(overheads)
-        # A call that raised has produced nothing; one that only overran its timeout has.
-        if any(notes):
-            moved = tuple(
-                io
-                for io, note in zip(moved, notes, strict=True)
-                if note is None or note.error_type in (None, TIMEOUT)
-            )
-        self._count_io(instruments, lane, moved)
-        durations = list(map(sub, ends, starts))
-        if lane.sampler is not None:
-            lane.sampler.earn(sum(durations) * self._check_budget)
-        noted: list[tuple[int, int, Note]] = []
-        withheld = len(records)
-        if any(notes):
-            calls = list(zip(ends, durations, notes, strict=True))
-            noted = [(end, duration, note) for end, duration, note in calls if note is not None]
-            plain = [(end, duration) for end, duration, note in calls if note is None]
-            series.latency.observe(plain)
-            durations = [duration for _, duration in plain]
-            withheld = len(plain) + sum([note.withheld for _, _, note in noted])
-        else:
-            series.latency.observe(list(zip(ends, durations, strict=True)))
-        values = [duration * 1e-9 for duration in durations]
-        attributes: Attributes = {**series.attributes, semconv.OPERATION_NAME: lane.method.name}
-        # Where traces are off, it is not the budget that withholds spans.
-        if withheld and lane.spans == "auto" and lane.observer.spans.recording():
-            instruments.spans_suppressed.add(withheld, series.attributes)
-        if lane.timeout is not None and series.fidelity is not None:
-            late = any(note.error_type == TIMEOUT for _, _, note in noted)
-            series.fidelity.judge("timeout", lane.method.name, float(late))
-        if noted:
-            self._record_noted(instruments, lane, noted, attributes, values)
-        instruments.duration.record_many(values, attributes)
+    def _report(self, lane: Lane) -> None:
+        if lane.account.empty:
+            return
+        started = perf_counter_ns()
+        # Not whenever records are taken: a call right after that is slow, since they have driven it from the caches.
+        lane.ask_to_weigh()
+        try:
+            lane.account.report(self._instruments(), lane)
+        except Exception as error:  # noqa: BLE001  as above
+            internal_error(error)
+        self.drain_overhead += perf_counter_ns() - started
 
-    @staticmethod
-    def _record_noted(
+    def _add_up(
+        self,
         instruments: Instruments,
         lane: Lane,
-        noted: list[tuple[int, int, Note]],
-        attributes: Attributes,
-        durations: list[float],
+        ends: list[int],
+        durations: list[int],
+        moved: list[IO | None],
+        noted: list[NotedRecord],
     ) -> None:
-        """Record those with a note; their durations that need no exemplar and no attribute go to ``durations``."""
-        # The SDK keeps the last exemplar of each bucket, so only that one has to take the slow way.
-        exemplars: dict[tuple[str | None, int], tuple[float, SpanContext]] = {}
-        by_error: dict[str, list[float]] = {}
-        lane.series.latency.observe(
-            [(end, duration) for end, duration, note in noted if note.error_type is None and not note.warmup]
-        )
-        for _, duration, note in noted:
-            seconds = duration * 1e-9
-            values = durations if note.error_type is None else by_error.setdefault(note.error_type, [])
-            if note.span is None:
-                values.append(seconds)
-                continue
-            bucket = note.error_type, bisect_left(semconv.DURATION_BOUNDARIES, seconds)
-            if bucket in exemplars:
-                values.append(exemplars[bucket][0])
-            exemplars[bucket] = seconds, note.span
-        for error_type in {None, *by_error, *(error_type for error_type, _ in exemplars)}:
-            linked = [
-                (seconds, set_span_in_context(NonRecordingSpan(span), Context()))
-                for (of, _), (seconds, span) in exemplars.items()
-                if of == error_type
-            ]
-            told = attributes if error_type is None else {**attributes, semconv.ERROR_TYPE: error_type}
-            instruments.duration.record_many(by_error.get(error_type, []) if error_type else [], told, linked)
+        series, account = lane.series, lane.account
+        series.calls += len(durations) + len(noted)
+        notes = [(duration, note) for _, duration, _, note in noted]
+        self.calls_overhead += len(durations) * lane.overhead + sum([note.overhead for _, note in notes])
+        series.latency.observe(ends, durations)
+        typical = [(end, duration) for end, duration, _, note in noted if _is_typical(note)]
+        if typical:
+            series.latency.observe(*zip(*typical, strict=True))
+        # Where traces are off, it is not the budget that withholds spans.
+        if lane.spans == "auto" and lane.observer.spans.recording():
+            account.withheld += len(durations) + sum([note.withheld for _, note in notes])
+        if lane.sampler is not None:
+            lane.sampler.earn(
+                (sum(durations) + sum([duration for duration, _ in notes])) * self._check_budget
+            )
+        if lane.timeout is not None and series.fidelity is not None:
+            late = any(note.error_type == TIMEOUT for _, note in notes)
+            series.fidelity.judge("timeout", lane.method.name, float(late))
+        moved += [io for _, _, io, note in noted if _has_output(note)]
+        measured = [io for io in moved if io is not None]
+        unmeasured = len(moved) - len(measured) + (len(durations) if lane.measure is None else 0)
+        self._count_io(instruments, lane, measured, unmeasured)
+        account.add_noted(instruments, lane, notes)
+        account.add_plain(instruments, lane, durations)
 
-    def _count_io(self, instruments: Instruments, lane: Lane, moved: Sequence[IO | None]) -> None:
+    def _count_io(self, instruments: Instruments, lane: Lane, measured: list[IO], unmeasured: int) -> None:
         fixed = lane.io
-        known = [io for io in moved if io is not None] if lane.measure else []
-        written = sum([io.output_bytes for io in known])
-        batches = [io.batch for io in known if io.batch is not None]
+        written = sum([io.output_bytes for io in measured])
+        batches = [io.batch for io in measured if io.batch is not None]
         if fixed is not None:
-            rest = len(moved) - len(known)
-            written += rest * fixed.output_bytes
+            written += unmeasured * fixed.output_bytes
             if fixed.batch is not None:
-                batches += [fixed.batch] * rest
-        last = known[-1] if known else fixed
+                batches += [fixed.batch] * unmeasured
+        last = measured[-1] if measured else fixed
         if last is not None:
             lane.series.io_bytes = last.input_bytes + last.output_bytes
             self.allocated[lane.series.key] = self.allocated.get(lane.series.key, 0) + written
-        if batches:
-            instruments.batch_size.record_many(batches, lane.series.attributes)
+        lane.account.add_batches(instruments, lane, batches)
+
+
+def _has_output(note: Note) -> bool:
+    # A call that raised has produced nothing; one that only overran its timeout has.
+    return note.error_type in (None, TIMEOUT)
+
+
+def _is_typical(note: Note) -> bool:
+    # What failed may have ended at once, and the first calls allocate.
+    return note.error_type is None and not note.warmup

@@ -150,7 +150,7 @@ class Report:
 
     def _overhead(self) -> Measurements:
         recorder = self._observer.recorder
-        spent: dict[semconv.OverheadRoom, int] = {
+        spent: dict[semconv.OverheadRoom, float] = {
             "call": recorder.calls_overhead,
             "drain": recorder.drain_overhead,
             "collect": self._observer.collect_overhead,

@@ -160,8 +160,11 @@ class Sampler:
             return sample
         return None
 
-    def complete(self, sample: Sample, call: Call, span: SpanContext | None) -> None:
-        """Copy the outputs of the call, and pass the sample on."""
+    def end(self, sample: Sample, call: Call, span: SpanContext | None, *, failed: bool) -> None:
+        """Copy the outputs of the call, and pass the sample on, unless the call has failed."""
+        if failed:
+            self.cancel(sample)
+            return
         read = self._method.read_outputs
         sample.span = span
         if read is not None and self._copy(sample, sample.outputs, lambda: read(self._model.loaded, call)):

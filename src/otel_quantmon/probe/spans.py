@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, get_current_span
+from opentelemetry.trace import Span, SpanContext
 
 from otel_quantmon import semconv
 from otel_quantmon.guard import internal_error
-from otel_quantmon.hooks import InferenceCall
+from otel_quantmon.hooks import NO_HOOKS, InferenceCall
+from otel_quantmon.probe.ambient import parent_in
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.loaded import Call, LoadedModel, Shapes, declared_shapes
 from otel_quantmon.telemetry.instruments import Attributes
@@ -19,7 +20,7 @@ __all__ = ["Told", "end_span", "make_span", "may_be_sampled", "start_span"]
 
 
 class Told(NamedTuple):
-    """What only the end of a call tells.
+    """What there is to tell of a call beyond its times and shapes; of most there is nothing.
 
     Attributes:
         error: what it raised.
@@ -47,63 +48,77 @@ def may_be_sampled(parent: Span) -> bool:
 
 def start_span(lane: Lane, context: Context, call: Call) -> Span | None:
     """Start the span of a call before it, for the request hook; None if it is not yet known to be wanted."""
-    parent = get_current_span(context)
-    wanted = lane.spans == "all" or (lane.spans != "none" and parent.is_recording())
-    if not wanted and lane.spans == "auto" and may_be_sampled(parent):
-        wanted = lane.credit >= lane.observer.spans.cost
+    parent = parent_in(context)
+    wanted = lane.spans == "all" or (lane.spans != "none" and parent is not None and parent.is_recording())
+    if not wanted and lane.spans == "auto" and (parent is None or may_be_sampled(parent)):
+        wanted = lane.credit >= lane.span_due
         if wanted:
-            lane.credit = 0.0
+            lane.pay_span()
     if not wanted:
         return None
-    span = lane.observer.spans.start(lane.span_name, context, _attributes(lane, call, lane.to_warm_up > 0))
+    attributes = _attributes(lane, call)
+    if lane.to_warm_up > 0:
+        attributes = {**attributes, semconv.WARMUP: True}
+    span = lane.observer.spans.start(lane.span_name, context, attributes)
     _call_request_hook(lane, span, call)
     return span
 
 
-def end_span(lane: Lane, span: Span, call: Call, end: int, told: Told) -> SpanContext | None:
+def end_span(lane: Lane, span: Span, call: Call, end: int, told: Told | None) -> SpanContext | None:
     """End what `start_span` started, with what is only known now."""
-    if told.anomaly is not None:
+    error, error_type = (told.error, told.error_type) if told is not None else (None, None)
+    if told is not None and told.anomaly is not None:
         span.set_attribute(semconv.ANOMALY_TYPE, told.anomaly)
-    if told.error_type is not None:
-        span.set_attribute(semconv.ERROR_TYPE, told.error_type)
+    if error_type is not None:
+        span.set_attribute(semconv.ERROR_TYPE, error_type)
     elif call[3] is not None and lane.io is None:
         span.set_attribute(semconv.OUTPUT_SHAPES, _shapes(lane, call).outputs)
-    _call_response_hook(lane, span, call, told.error)
-    return lane.observer.spans.end(span, unix_time(end), told.error, told.error_type)
+    _call_response_hook(lane, span, call, error)
+    return lane.observer.spans.end(span, unix_time(end), error, error_type)
 
 
 def make_span(
-    lane: Lane,
-    context: Context,
-    call: Call,
-    start: int,
-    end: int,
-    told: Told,
+    lane: Lane, context: Context, call: Call, start: int, end: int, told: Told | None
 ) -> SpanContext | None:
     """Make the whole span of a call that is over; its context if it was sampled."""
-    attributes = _attributes(lane, call, told.warmup)
-    if told.notable:
-        attributes = {**attributes}
-        if told.error_type is not None:
-            attributes[semconv.ERROR_TYPE] = told.error_type
-        if told.anomaly is not None:
-            attributes[semconv.ANOMALY_TYPE] = told.anomaly
+    attributes = _attributes(lane, call)
     spans = lane.observer.spans
     ended = unix_time(end)
-    span = spans.start(lane.span_name, context, attributes, ended - (end - start))
-    if lane.hooks.request is not None:
-        _call_request_hook(lane, span, call)
-    if lane.hooks.response is not None:
-        _call_response_hook(lane, span, call, told.error)
-    return spans.end(span, ended, told.error, told.error_type)
+    began = ended - (end - start)
+    if told is None and lane.hooks == NO_HOOKS:
+        return spans.make(lane.span_name, context, attributes, began, ended)
+    error, error_type = None, None
+    if told is not None:
+        error, error_type = told.error, told.error_type
+        attributes = {**attributes, **_told_attributes(told)}
+    span = spans.start(lane.span_name, context, attributes, began)
+    _call_request_hook(lane, span, call)
+    _call_response_hook(lane, span, call, error)
+    return spans.end(span, ended, error, error_type)
 
 
-def _attributes(lane: Lane, call: Call, warmup: bool) -> Attributes:
+def _attributes(lane: Lane, call: Call) -> Attributes:
     """What is known without the outcome. Not to be changed: it may be what the lane keeps."""
-    attributes = _fixed_attributes(lane)
+    attributes = lane.span_attributes
+    if attributes is None:
+        attributes = _fixed_attributes(lane)
+        # The digest of a large file is read in the background, and not to be missing from what is kept.
+        if lane.model.identified:
+            lane.span_attributes = attributes
     if lane.io is None:
         attributes = {**attributes, **_shape_attributes(lane.model.loaded, _shapes(lane, call))}
-    return {**attributes, semconv.WARMUP: True} if warmup else attributes
+    return attributes
+
+
+def _told_attributes(told: Told) -> Attributes:
+    attributes: Attributes = {}
+    if told.warmup:
+        attributes[semconv.WARMUP] = True
+    if told.error_type is not None:
+        attributes[semconv.ERROR_TYPE] = told.error_type
+    if told.anomaly is not None:
+        attributes[semconv.ANOMALY_TYPE] = told.anomaly
+    return attributes
 
 
 def _shape_attributes(loaded: LoadedModel, shapes: Shapes) -> Attributes:
@@ -119,30 +134,27 @@ def _shape_attributes(loaded: LoadedModel, shapes: Shapes) -> Attributes:
 
 
 def _fixed_attributes(lane: Lane) -> Attributes:
-    fixed = lane.span_attributes
     model = lane.model
-    # The digest of a large file is read in the background, and is added once it is there.
-    if fixed is None or (model.digest is not None and semconv.MODEL_DIGEST not in fixed):
-        facts = model.facts
-        optional = {
-            semconv.MODEL_DIGEST: model.digest,
-            semconv.MODEL_VERSION: model.version,
-            semconv.MODEL_PATH: model.shown_path,
-            semconv.QUANTIZATION_WEIGHT_TYPE: facts.weight_type,
-            semconv.QUANTIZATION_ACTIVATION_TYPE: facts.activation_type,
-        }
-        fixed = lane.span_attributes = {
-            **lane.series.attributes,
-            # The series of a model past ``max_models`` has a name that it shares.
-            semconv.MODEL_NAME: model.name,
-            semconv.OPERATION_NAME: lane.method.name,
-            semconv.MODEL_FORMAT: facts.format,
-            semconv.RUNTIME_VERSION: model.loaded.runtime_version,
-            **{name: value for name, value in optional.items() if value is not None},
-        }
-        if lane.io is not None:
-            # Every shape is fixed: the same text for all calls.
-            fixed.update(_shape_attributes(model.loaded, declared_shapes(model.loaded)))
+    facts = model.facts
+    optional = {
+        semconv.MODEL_DIGEST: model.digest,
+        semconv.MODEL_VERSION: model.version,
+        semconv.MODEL_PATH: model.shown_path,
+        semconv.QUANTIZATION_WEIGHT_TYPE: facts.weight_type,
+        semconv.QUANTIZATION_ACTIVATION_TYPE: facts.activation_type,
+    }
+    fixed: Attributes = {
+        **lane.series.attributes,
+        # The series of a model past ``max_models`` has a name that it shares.
+        semconv.MODEL_NAME: model.name,
+        semconv.OPERATION_NAME: lane.method.name,
+        semconv.MODEL_FORMAT: facts.format,
+        semconv.RUNTIME_VERSION: model.loaded.runtime_version,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+    if lane.io is not None:
+        # Every shape is fixed: the same text for all calls.
+        fixed.update(_shape_attributes(model.loaded, declared_shapes(model.loaded)))
     return fixed
 
 

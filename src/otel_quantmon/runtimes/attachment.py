@@ -8,12 +8,12 @@ from functools import wraps
 from time import perf_counter_ns
 from typing import Any, Protocol, TypeVar
 
-from opentelemetry.context import get_current
-
 from otel_quantmon.guard import guarded, internal_error
 from otel_quantmon.hooks import NO_HOOKS, Hooks
 from otel_quantmon.monitors.graph import GraphHealth
-from otel_quantmon.probe.call import PROBE, error_type_of, observed, suppressed
+from otel_quantmon.probe.ambient import current_context, suppressed
+from otel_quantmon.probe.call import PROBE, observed
+from otel_quantmon.probe.ending import error_type_of
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.lifecycle import reset_in_children
 from otel_quantmon.probe.loaded import LoadedModel, Method
@@ -157,7 +157,7 @@ class Attachment:
     def lane_of(self, instance: Any, method: Method) -> Lane | None:
         """The lane of a method that is called on ``instance`` for the first time; None if it is not observed."""
         try:
-            if not self._active or suppressed(get_current()):
+            if not self._active or suppressed(current_context()):
                 return None
             probe = getattr(instance, PROBE, None) or self._attach(instance, (), {})
             return probe.lane(method) if isinstance(probe, Probe) else None
@@ -170,7 +170,7 @@ class Attachment:
 
     def share(self, instance: Any, holder: Any) -> None:
         """Let ``instance``, such as a signature runner, have the probe of ``holder``, which has the model."""
-        if self._active and not suppressed(get_current()):
+        if self._active and not suppressed(current_context()):
             self._hang(instance, getattr(holder, PROBE, None) or self._attach(holder, (), {}))
 
     def _attach(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Probe:
@@ -210,7 +210,7 @@ class Attachment:
         self._holders[id(instance)] = instance
 
     def _load(self, construct: Callable[[], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._active or suppressed(get_current()):
+        if not self._active or suppressed(current_context()):
             return construct()
         entered = perf_counter_ns()
         resident = None

@@ -7,10 +7,9 @@ from functools import wraps
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
-from opentelemetry.context import get_current
-
 from otel_quantmon.guard import guarded
-from otel_quantmon.probe.call import finish, suppressed
+from otel_quantmon.probe.ambient import current_context, suppressed
+from otel_quantmon.probe.ending import finish
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.loaded import Method
 from otel_quantmon.probe.watchdog import Ticket
@@ -32,25 +31,24 @@ def observed_async(original: F, method: Method, lane_of: Callable[[Any, Method],
     @wraps(original)
     def call(session: Any, /, *args: Any, **kwargs: Any) -> Any:
         lane = lane_of(session, method)
-        context = get_current()
+        context = current_context()
         if lane is None or suppressed(context) or (len(args) <= _CALLBACK and "callback" not in kwargs):
             return original(session, *args, **kwargs)
         if lane.idle and not lane.wake():
             return original(session, *args, **kwargs)
         callback = args[_CALLBACK] if len(args) > _CALLBACK else kwargs["callback"]
-        key = object()
         ticket: Ticket | None = None
 
         def over(result: Any, error: BaseException | None) -> None:
             end = perf_counter_ns()
-            lane.in_flight.pop(key, None)
+            in_flight.pop()
             with guarded:
                 if ticket is not None and lane.timeouts is not None:
                     lane.timeouts.disarm(ticket)
                 timed_out = ticket is not None and ticket.expired and error is not None
                 described = session, args, kwargs, result
                 # The observation's own time until here is another thread's, and long past.
-                finish(lane, start, start, end, context, described, error, timed_out=timed_out)
+                finish(lane, start, end, context, described, error, timed_out=timed_out)
 
         def observed_callback(results: Any, user_data: Any, error: str) -> Any:
             # The runtime tells a callback the text of its status alone, neither its code nor its class.
@@ -65,7 +63,9 @@ def observed_async(original: F, method: Method, lane_of: Callable[[Any, Method],
             own_args = (*own_args[:_CALLBACK], observed_callback, *own_args[_CALLBACK + 1 :])
         else:
             own_kwargs = {**own_kwargs, "callback": observed_callback}
-        start = lane.in_flight[key] = perf_counter_ns()
+        in_flight = lane.in_flight
+        in_flight.append(None)
+        start = perf_counter_ns()
         try:
             return original(session, *own_args, **own_kwargs)
         except BaseException as error:

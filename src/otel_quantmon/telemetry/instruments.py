@@ -40,6 +40,9 @@ class Instruments:
         meter_provider: None for the global provider, also one that is set later.
         measure: gives the current points of an observed metric; called at each collection, from the
             reader's thread. What is recorded during the call belongs to the same collection.
+
+    Attributes:
+        proxied: True if the instruments are the API's, in place of those of a provider that is not yet set.
     """
 
     def __init__(
@@ -58,9 +61,9 @@ class Instruments:
                 unit=metric.unit,
                 description=metric.description,
             )
-        self.duration = BulkHistogram(self._histogram(semconv.METRIC_INFERENCE_DURATION))
-        self._proxied = hasattr(self.duration.histogram, "_real_instrument")
-        self.batch_size = BulkHistogram(self._histogram(semconv.METRIC_INFERENCE_BATCH_SIZE))
+        self.duration = self._bulk(semconv.METRIC_INFERENCE_DURATION, 10**9)
+        self.proxied = hasattr(self.duration.histogram, "_real_instrument")
+        self.batch_size = self._bulk(semconv.METRIC_INFERENCE_BATCH_SIZE)
         self.load_duration = self._histogram(semconv.METRIC_MODEL_LOAD_DURATION)
         self.output_error = self._histogram(semconv.METRIC_OUTPUT_ERROR)
         self.tensor_nonfinite = self._counter(semconv.METRIC_TENSOR_NONFINITE)
@@ -71,12 +74,15 @@ class Instruments:
     def recording(self) -> bool:
         """False while what is recorded goes nowhere: no SDK, no provider yet, or one that is switched off."""
         histogram: Any = self.duration.histogram
-        if self._proxied:
+        if self.proxied:
             # The API's proxy for an instrument forwards to this, once there is a provider.
             histogram = histogram._real_instrument
             if histogram is None:
                 return False
         return type(histogram) is not NoOpHistogram
+
+    def _bulk(self, metric: semconv.Metric, per_unit: int = 1) -> BulkHistogram:
+        return BulkHistogram(self._histogram(metric), metric.boundaries or (), per_unit)
 
     def _histogram(self, metric: semconv.Metric) -> Histogram:
         return self._meter.create_histogram(

@@ -19,6 +19,7 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
+    TraceFlags,
     TracerProvider,
     get_tracer,
 )
@@ -38,6 +39,7 @@ class Spans:
     """Makes spans with ``tracer_provider``, or with the global one.
 
     Attributes:
+        proxied: True if the tracer is the API's, in place of that of a provider that is not yet set.
         cost: nanoseconds that a span without a parent has lately cost, its export included.
     """
 
@@ -45,18 +47,28 @@ class Spans:
         self._tracer = get_tracer(
             semconv.SCOPE, __version__, tracer_provider=tracer_provider, schema_url=semconv.SCHEMA_URL
         )
-        self._proxied = isinstance(self._tracer, ProxyTracer)
+        self.proxied = isinstance(self._tracer, ProxyTracer)
         self.cost = 100_000.0 * _EXPORT_FACTOR
 
     def recording(self) -> bool:
         """False while spans go nowhere: no SDK, no provider yet, or one that is switched off."""
         # The API's proxy for a tracer forwards to this, which is a no-op until there is a provider.
         tracer: Any = self._tracer
-        return not isinstance(tracer._tracer if self._proxied else tracer, NoOpTracer)
+        # By type: the check of an abstract class for instances takes longer than all the rest.
+        return type(tracer._tracer if self.proxied else tracer) is not NoOpTracer
 
     def start(self, name: str, context: Context, attributes: Attributes, start: int | None = None) -> Span:
         """Start the span of an inference; ``start`` in nanoseconds since the epoch, None for now."""
         return self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes, None, start)
+
+    def make(
+        self, name: str, context: Context, attributes: Attributes, start: int, end: int
+    ) -> SpanContext | None:
+        """The span of an inference that succeeded; both times and what is returned as below."""
+        span = self._tracer.start_span(name, context, SpanKind.INTERNAL, attributes, None, start)
+        span.end(end)
+        made = span.get_span_context()
+        return made if made.trace_flags & TraceFlags.SAMPLED else None
 
     def end(
         self, span: Span, end: int, error: BaseException | None, error_type: str | None
@@ -72,10 +84,9 @@ class Spans:
         context = span.get_span_context()
         return context if context.trace_flags.sampled else None
 
-    def spent(self, cost: int) -> float:
-        """Learn from a root span that took ``cost`` nanoseconds to make; returns the new `cost`."""
+    def spent(self, cost: int) -> None:
+        """Learn from a root span that took ``cost`` nanoseconds to make."""
         self.cost += 0.1 * (cost * _EXPORT_FACTOR - self.cost)
-        return self.cost
 
 
 def unix_time(instant: int) -> int:
