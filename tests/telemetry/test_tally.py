@@ -38,7 +38,7 @@ def test_a_tally_knows_what_a_histogram_tells(batches: list[list[int]]) -> None:
 
 @given(numbers=NUMBERS)
 def test_what_is_taken_lies_where_the_numbers_lay(numbers: list[int]) -> None:
-    """The first is the least; taking all empties each bucket, by numbers that belong into it and between the extremes."""
+    """The first is the least; each bucket is emptied, by numbers that belong into it and are within the extremes."""
     tally = Tally(BOUNDS)
     tally.add(numbers)
     copy = tally.copy()
