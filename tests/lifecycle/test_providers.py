@@ -46,6 +46,29 @@ def test_providers_set_after_the_first_calls() -> None:
     assert run(_LATER).stdout == "14 16 3\n"
 
 
+_TRACES_FIRST = """
+from opentelemetry import metrics, trace
+from lifecycle.telemetry import Telemetry, runner
+from otel_quantmon import ONNXRuntimeInstrumentor
+
+ONNXRuntimeInstrumentor().instrument()
+run = runner("onnxruntime")
+run()
+telemetry = Telemetry()
+trace.set_tracer_provider(telemetry.tracer_provider)
+with trace.get_tracer("application").start_as_current_span("request"):
+    run()
+metrics.set_meter_provider(telemetry.meter_provider)
+run()
+print(len(telemetry.exporter.get_finished_spans()), telemetry.calls())
+"""
+
+
+def test_a_tracer_provider_alone_ends_the_waiting() -> None:
+    """Either of the two is enough to be observed; a call that waits when the other comes is in its first collection."""
+    assert run(_TRACES_FIRST).stdout == "2 2\n"
+
+
 @pytest.mark.parametrize("missing", ["tracer_provider", "meter_provider"])
 def test_one_signal_alone(missing: str, telemetry: Telemetry, instrumentor) -> None:
     """With a provider that does nothing for one signal the other one is whole, and no record waits for ever."""

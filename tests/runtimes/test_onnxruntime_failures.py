@@ -183,6 +183,8 @@ def test_a_run_past_its_timeout_is_ended(
     span = exported.raw_spans()[0]
     assert (span.attributes or {})["error.type"] == "timeout"
     assert span.status.status_code.name == "ERROR"
+    # It was ended before there was any output.
+    assert sum(point.value for point in exported.points("quantmon.memory.allocated")) == 0
 
 
 def test_run_with_ortvaluevector_cannot_be_ended_and_is_reported(

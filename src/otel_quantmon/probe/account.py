@@ -76,7 +76,11 @@ class Account:
             self._batches.add(sizes)
 
     def report(self, instruments: Instruments, lane: Lane) -> None:
-        """Record all that was added since the last time, which is forgotten even where an instrument raises."""
+        """Record all that was added since the last time.
+
+        Raises:
+            Exception: whatever an instrument of a third party raises; what it was about to record is lost, not more.
+        """
         self._added = False
         exemplars, self._exemplars = self._exemplars, {}
         withheld, self.withheld = self.withheld, 0

@@ -70,7 +70,13 @@ def finish(
     except Exception as problem:  # noqa: BLE001  a tracer that raises costs the span, not the record
         internal_error(problem)
     warmup = told is not None and told.warmup
-    _append(lane, end, duration, io, (error_type, shown, warmup, withheld, before + perf_counter_ns() - end))
+    _append(
+        lane,
+        end,
+        duration,
+        io,
+        (error_type, shown, warmup, withheld, error is not None, before + perf_counter_ns() - end),
+    )
     return shown
 
 
@@ -84,7 +90,7 @@ def _append(lane: Lane, end: int, duration: int, io: IO | None, note: tuple[Any,
 def finish_plain(lane: Lane, context: Context, end: int, duration: int) -> bool:
     """Do what `finish` does for a success under a parent that records, of which there is nothing else to tell.
 
-    False if it is not such a call. Taking the short way is a tenth off the cost of such a span.
+    False if it is not such a call. The short way saves some 4 µs of the 65 that such a span takes.
     """
     attributes = lane.span_attributes
     if attributes is None or not lane.plain_spans or lane.to_warm_up > 0:
@@ -98,7 +104,7 @@ def finish_plain(lane: Lane, context: Context, end: int, duration: int) -> bool:
         shown = lane.observer.spans.make(lane.span_name, context, attributes, ended - duration, ended)
     except Exception as problem:  # noqa: BLE001  a tracer that raises costs the span, not the record
         internal_error(problem)
-    _append(lane, end, duration, None, (None, shown, False, False, perf_counter_ns() - end))
+    _append(lane, end, duration, None, (None, shown, False, False, False, perf_counter_ns() - end))
     return True
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext
 
-from otel_quantmon.hooks import NO_HOOKS, Hooks
+from otel_quantmon.hooks import Hooks
 from otel_quantmon.probe.account import Account
 from otel_quantmon.probe.loaded import IO, Method
 from otel_quantmon.semconv import SPAN_NAME_PREFIX
@@ -34,6 +34,7 @@ class Note(NamedTuple):
         span: context of the sampled span that shows the call, for an exemplar.
         warmup: True if the lane was not warm.
         withheld: True if the span budget was what kept it from having a span.
+        failed: True if it raised, and so has no output; a call that only overran its timeout has one.
         overhead: nanoseconds that the observation took around the call.
     """
 
@@ -41,6 +42,7 @@ class Note(NamedTuple):
     span: SpanContext | None = None
     warmup: bool = False
     withheld: bool = False
+    failed: bool = False
     overhead: int = 0
 
 
@@ -57,9 +59,9 @@ class Lane:
         model_alive: False once the runtime's object has gone.
         ends, durations, moved: of the calls that wait to be recorded and of which there is nothing else to say,
             as in `NotedRecord`; successes of a warm lane that got no span, in mode ``auto`` because of the budget.
-            Apart, since a tuple for each call would cost more than all three. Threads that end calls at once may
-            append to one in another order than to the next, and exchange times that hardly differ. What calls
-            moved is only there if the lane has a `measure`.
+            Apart, since a tuple for each call costs a tenth of the whole observation more. Threads that end calls
+            at once may append to one in another order than to the next, and exchange times that hardly differ. What
+            calls moved is only there if the lane has a `measure`.
         noted: the other calls that wait. Appending is atomic, here and above.
         io: what every call moves, None where that is not fixed.
         measure: the method's, None where `io` holds for every call.
@@ -86,6 +88,7 @@ class Lane:
         weigh: True if the next call that nothing else is wanted of is to tell what the observation costs.
         overhead: nanoseconds that the observation takes of such a call, as lately weighed.
         hooks: of the application.
+        hookless: True if there are none.
         timeout: seconds, None for no limit.
         timeouts: what ends a call at its timeout, None where the runtime has no way to.
     """
@@ -100,6 +103,7 @@ class Lane:
         "credit",
         "durations",
         "ends",
+        "hookless",
         "hooks",
         "idle",
         "in_flight",
@@ -169,7 +173,8 @@ class Lane:
         self.anomaly: AnomalyType | None = None
         self.sampler: Sampler | None = None
         self.overhead = 0.0
-        self.plain_spans = self.io is not None and hooks == NO_HOOKS and self.measure is None
+        self.hookless = hooks.request is None and hooks.response is None
+        self.plain_spans = self.io is not None and self.measure is None and self.hookless
         self.weigh = True
         self.always_careful = (
             settings.timeout is not None or hooks.request is not None or settings.spans == "all"

@@ -140,7 +140,7 @@ class Recorder:
         if lane.timeout is not None and series.fidelity is not None:
             late = any(note.error_type == TIMEOUT for _, note in notes)
             series.fidelity.judge("timeout", lane.method.name, float(late))
-        moved += [io for _, _, io, note in noted if _has_output(note)]
+        moved += [io for _, _, io, note in noted if not note.failed]
         measured = [io for io in moved if io is not None]
         unmeasured = len(moved) - len(measured) + (len(durations) if lane.measure is None else 0)
         self._count_io(instruments, lane, measured, unmeasured)
@@ -160,11 +160,6 @@ class Recorder:
             lane.series.io_bytes = last.input_bytes + last.output_bytes
             self.allocated[lane.series.key] = self.allocated.get(lane.series.key, 0) + written
         lane.account.add_batches(instruments, lane, batches)
-
-
-def _has_output(note: Note) -> bool:
-    # A call that raised has produced nothing; one that only overran its timeout has.
-    return note.error_type in (None, TIMEOUT)
 
 
 def _is_typical(note: Note) -> bool:

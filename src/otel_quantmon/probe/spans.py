@@ -9,7 +9,7 @@ from opentelemetry.trace import Span, SpanContext
 
 from otel_quantmon import semconv
 from otel_quantmon.guard import internal_error
-from otel_quantmon.hooks import NO_HOOKS, InferenceCall
+from otel_quantmon.hooks import InferenceCall
 from otel_quantmon.probe.ambient import parent_in
 from otel_quantmon.probe.lane import Lane
 from otel_quantmon.probe.loaded import Call, LoadedModel, Shapes, declared_shapes
@@ -85,7 +85,7 @@ def make_span(
     spans = lane.observer.spans
     ended = unix_time(end)
     began = ended - (end - start)
-    if told is None and lane.hooks == NO_HOOKS:
+    if told is None and lane.hookless:
         return spans.make(lane.span_name, context, attributes, began, ended)
     error, error_type = None, None
     if told is not None:
