@@ -12,29 +12,35 @@ from otel_quantmon._version import __version__
 
 if TYPE_CHECKING:
     from otel_quantmon.errors import InferenceTimeoutError
-    from otel_quantmon.hooks import InferenceCall, RequestHook, ResponseHook
+    from otel_quantmon.hooks import Anomaly, AnomalyHook, InferenceCall, RequestHook, ResponseHook, SampleHook
     from otel_quantmon.instrumentors import ONNXRuntimeInstrumentor, TFLiteInstrumentor
     from otel_quantmon.settings import ModelSettings, Settings
 
 __all__ = [
+    "Anomaly",
+    "AnomalyHook",
     "InferenceCall",
     "InferenceTimeoutError",
     "ModelSettings",
     "ONNXRuntimeInstrumentor",
     "RequestHook",
     "ResponseHook",
+    "SampleHook",
     "Settings",
     "TFLiteInstrumentor",
     "__version__",
 ]
 
 _HOMES = {
+    "Anomaly": "hooks",
+    "AnomalyHook": "hooks",
     "InferenceCall": "hooks",
     "InferenceTimeoutError": "errors",
     "ModelSettings": "settings",
     "ONNXRuntimeInstrumentor": "instrumentors",
     "RequestHook": "hooks",
     "ResponseHook": "hooks",
+    "SampleHook": "hooks",
     "Settings": "settings",
     "TFLiteInstrumentor": "instrumentors",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InferenceTimeoutError", "ModelFormatError"]
+__all__ = ["CommandError", "DeskError", "InferenceTimeoutError", "ModelFormatError"]
 
 
 class InferenceTimeoutError(TimeoutError):
@@ -12,8 +12,8 @@ class InferenceTimeoutError(TimeoutError):
     (ONNX Runtime, between two nodes of the graph).
 
     Attributes:
-        model: name of the model, as in ``quantmon.model.name``.
-        timeout: the limit that was exceeded, in seconds.
+        model: Name of the model, as in ``quantmon.model.name``.
+        timeout: The limit that was exceeded, in seconds.
     """
 
     def __init__(self, model: str, timeout: float) -> None:
@@ -26,5 +26,13 @@ class InferenceTimeoutError(TimeoutError):
         return type(self), (self.model, self.timeout)
 
 
-class ModelFormatError(ValueError):
+class CommandError(Exception):
+    """What a command was asked for cannot be done; the message says why, and what to do, to the person who asked."""
+
+
+class ModelFormatError(CommandError, ValueError):
     """A model file or buffer could not be read: damaged, truncated or of an unknown format."""
+
+
+class DeskError(CommandError):
+    """A run cannot be received, kept or shown."""

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection
+import sys
+import threading
+from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_quantmon.guard import guarded
-from otel_quantmon.hooks import Hooks
+from otel_quantmon.hooks import AnomalyHook, Hooks, SampleHook
+from otel_quantmon.runtimes import registry
 from otel_quantmon.settings import Settings, load_settings
+from otel_quantmon.telemetry.instrumentor import BaseInstrumentor
 
 if TYPE_CHECKING:
-    from otel_quantmon.probe.observer import Observer
+    from otel_quantmon.pipeline import Pipeline
     from otel_quantmon.runtimes.attachment import Attachment
 
 __all__ = ["ONNXRuntimeInstrumentor", "TFLiteInstrumentor"]
 
 _logger = logging.getLogger("otel_quantmon")
-
-_Attach = "Callable[[ModuleType, Observer, Settings, Hooks], Attachment]"
 
 
 class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switches type checking off for itself
@@ -32,13 +34,48 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
     ``instrument`` takes these keyword arguments, all optional:
 
     Args:
-        tracer_provider, meter_provider: where spans and metrics go; the global providers by default, also
-            when they are set later.
-        settings: a `Settings` instead of the environment and the file it names.
-        request_hook, response_hook: see `RequestHook` and `ResponseHook`.
+        tracer_provider, meter_provider, logger_provider: Providers of spans, metrics and events; the global ones by
+            default, also when they are set later.
+        settings: A `Settings` instead of the environment and the file it names.
+        request_hook, response_hook: See `RequestHook` and `ResponseHook`.
+        on_anomaly: See `AnomalyHook`.
+        sample_hook: See `SampleHook`; it is asked of samples of all models that report to these providers.
     """
 
-    _modules: tuple[str, ...] = ()
+    _modules: Mapping[str, str]
+    _attachments: tuple[Attachment, ...] = ()
+    # Takes hooks out of the lists that they are in while calls are observed.
+    _unhook: Callable[[], None] | None = None
+    # Held while classes are patched and put back, never over an import of the application's or a call.
+    _patching = threading.RLock()
+    _claims: dict[str, object]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._claims = {}
+
+    def instrument(self, **kwargs: Any) -> Any:
+        """See `BaseInstrumentor.instrument`; of threads that come at once, one does it."""
+        claim = object()
+        if self._claims.setdefault("instrument", claim) is not claim:
+            _logger.warning("%s is instrumented already", type(self).__name__)
+            return None
+        try:
+            return super().instrument(**kwargs)
+        finally:
+            if not self.is_instrumented_by_opentelemetry:
+                self._claims.clear()
+
+    def uninstrument(self, **kwargs: Any) -> Any:
+        """See `BaseInstrumentor.uninstrument`."""
+        if not self.is_instrumented_by_opentelemetry:
+            # Not to free the claim of a thread that is about to instrument.
+            return super().uninstrument(**kwargs)
+        try:
+            return super().uninstrument(**kwargs)
+        finally:
+            if not self.is_instrumented_by_opentelemetry:
+                self._claims.clear()
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """None in particular: the runtimes come in many distributions, and any one of them will do.
@@ -47,13 +84,16 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
         """
         return ()
 
-    def _attach(self, module: ModuleType, observer: Observer, settings: Settings, hooks: Hooks) -> Attachment:
-        raise NotImplementedError
+    def _attach(self, module: ModuleType, pipeline: Pipeline, settings: Settings, hooks: Hooks) -> Attachment:
+        from otel_quantmon.runtimes.attachment import Attachment
+
+        attach = import_module(f"otel_quantmon.runtimes.{self._modules[module.__name__]}.attach")
+        return Attachment(attach.RUNTIME, module, pipeline, settings, hooks)
 
     def _instrument(self, **kwargs: Any) -> None:
         # Whatever goes wrong here must not keep the other instrumentors from being loaded.
         with guarded:
-            self._attachments: list[Attachment] = []
+            self._attachments = ()
             settings = kwargs.get("settings")
             if settings is None:
                 settings = load_settings()
@@ -61,64 +101,81 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
                 _logger.debug("otel-quantmon is switched off; nothing is patched")
                 return
             hooks = Hooks(kwargs.get("request_hook"), kwargs.get("response_hook"))
-            providers = kwargs.get("tracer_provider"), kwargs.get("meter_provider")
+            providers = tuple(kwargs.get(f"{signal}_provider") for signal in ("tracer", "meter", "logger"))
+            if settings.exit_timeout is not None and _is_started_child():
+                from otel_quantmon.process.leaving import expect_end
+
+                expect_end()
             self._generation = generation = object()
             for name in self._modules:
                 wrapt.register_post_import_hook(
-                    self._post_import(generation, providers, settings, hooks), name
+                    self._post_import(
+                        generation,
+                        providers,
+                        settings,
+                        hooks,
+                        (kwargs.get("on_anomaly"), kwargs.get("sample_hook")),
+                    ),
+                    name,
                 )
 
     def _post_import(
-        self, generation: object, providers: tuple[Any, Any], settings: Settings, hooks: Hooks
+        self,
+        generation: object,
+        providers: tuple[Any, ...],
+        settings: Settings,
+        hooks: Hooks,
+        background: tuple[AnomalyHook | None, SampleHook | None],
     ) -> Callable[[ModuleType], None]:
         def patch(module: ModuleType) -> None:
-            # A hook cannot be taken back, so one from before an uninstrument() has to know that it is stale.
             if self._generation is not generation:
                 return
             # What is raised here would be raised by the application's own import statement.
             with guarded:
-                from otel_quantmon.probe.lifecycle import follow_forks
-                from otel_quantmon.probe.observer import observer_of
+                from otel_quantmon.pipeline import pipeline_of
+                from otel_quantmon.process.fork import follow_forks
 
                 follow_forks()
-                observer = observer_of(*providers, settings)
-                self._attachments.append(self._attach(module, observer, settings, hooks))
+                tracers, meters, loggers = providers
+                pipeline = pipeline_of(tracers, meters, settings, loggers)
+                with self._patching:
+                    # A hook cannot be taken back, so one from before an uninstrument() has to know that it is stale.
+                    if self._generation is generation:
+                        # Each instrumentor waits for several modules.
+                        if self._unhook is None:
+                            self._unhook = pipeline.hook(*background)
+                        self._attachments += (self._attach(module, pipeline, settings, hooks),)
 
         return patch
 
     def _uninstrument(self, **_: Any) -> None:
-        with guarded:
+        with guarded, self._patching:
             self._generation = None
-            while self._attachments:
-                self._attachments.pop().detach()
+            attachments, self._attachments = self._attachments, ()
+            for attachment in reversed(attachments):
+                attachment.detach()
+            unhook, self._unhook = self._unhook, None
+            if unhook is not None:
+                unhook()
 
 
 class ONNXRuntimeInstrumentor(_Instrumentor):
     """Observes ONNX Runtime's `InferenceSession`."""
 
-    _modules = ("onnxruntime.capi.onnxruntime_inference_collection",)
-
-    def _attach(self, module: ModuleType, observer: Observer, settings: Settings, hooks: Hooks) -> Attachment:
-        from otel_quantmon.runtimes import onnxruntime
-
-        return onnxruntime.attach(module, observer, settings, hooks)
+    _modules = registry.ONNXRUNTIME
 
 
 class TFLiteInstrumentor(_Instrumentor):
     """Observes the TensorFlow Lite interpreter in TensorFlow, LiteRT and tflite-runtime, and LiteRT's models."""
 
-    _modules = (
-        "tensorflow.lite.python.interpreter",
-        "ai_edge_litert.interpreter",
-        "tflite_runtime.interpreter",
-        "ai_edge_litert.compiled_model",
-    )
+    _modules = registry.TFLITE
 
-    def _attach(self, module: ModuleType, observer: Observer, settings: Settings, hooks: Hooks) -> Attachment:
-        from otel_quantmon.runtimes import litert, tflite
 
-        attach = litert.attach if module.__name__ == litert.MODULE else tflite.attach
-        return attach(module, observer, settings, hooks)
+def _is_started_child() -> bool:
+    """True in a child of `multiprocessing` that runs an interpreter of its own, from that interpreter's start on."""
+    # What multiprocessing.spawn puts on its command line: nothing else shows it before the child has read from its
+    # parent what it is.
+    return "--multiprocessing-fork" in sys.orig_argv
 
 
 def _sdk_disabled() -> bool:

@@ -12,13 +12,27 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, get_args
 
-from opentelemetry.semconv.attributes import error_attributes
-
 SCOPE: Final = "otel_quantmon"
 
 # A schema URL promises a file there that says how names changed from version to version. Version 1 has
-# no change to tell, and OpenTelemetry's own schema does not know these names.
+# no change to record, and OpenTelemetry's own schema does not know these names.
 SCHEMA_URL: Final[str | None] = None
+
+NAME_LIMIT: Final = 128
+"""Characters of a name that comes from a model, a runtime or the user's settings; longer ones are cut."""
+
+
+def bounded(name: str) -> str:
+    """``name`` as telemetry may carry it: at most `NAME_LIMIT` characters, all of them printable.
+
+    Control and format characters, surrogates and what else `str.isprintable` excludes become U+FFFD: names come from
+    files, and go to terminals, to logs and to UTF-8. The last character of a name that was cut is an ellipsis.
+    """
+    if len(name) <= NAME_LIMIT and name.isprintable():
+        return name
+    cut = name if len(name) <= NAME_LIMIT else name[: NAME_LIMIT - 1] + "…"
+    return "".join(character if character.isprintable() else "\ufffd" for character in cut)
+
 
 # Attributes of every signal of one model.
 
@@ -29,7 +43,7 @@ EXECUTION_PROVIDER: Final = "quantmon.execution_provider"
 
 # Attributes of metrics, some of spans too. Each has values that an operator can bound.
 
-ERROR_TYPE: Final = error_attributes.ERROR_TYPE
+ERROR_TYPE: Final = "error.type"
 OPERATION_NAME: Final = "quantmon.operation.name"
 INPUT_NAME: Final = "quantmon.input.name"
 OUTPUT_NAME: Final = "quantmon.output.name"
@@ -40,9 +54,32 @@ ANOMALY_TYPE: Final = "quantmon.anomaly.type"
 MEMORY_TYPE: Final = "quantmon.memory.type"
 TENSOR_DIRECTION: Final = "quantmon.tensor.direction"
 NONFINITE_OUTCOME: Final = "quantmon.nonfinite.outcome"
-OVERHEAD_ROOM: Final = "quantmon.overhead.room"
+OVERHEAD_PHASE: Final = "quantmon.overhead.phase"
+FLEET_SCOPE: Final = "quantmon.fleet.scope"
+FLEET_HOST: Final = "quantmon.fleet.host"
+FLEET_LACKING: Final = "quantmon.fleet.lacking"
 
-# Attributes of spans and of quantmon.model.info, never of another metric.
+# Attributes of events alone.
+
+ANOMALY_VALUE: Final = "quantmon.anomaly.value"
+ANOMALY_BASELINE: Final = "quantmon.anomaly.baseline"
+ANOMALY_STATISTIC: Final = "quantmon.anomaly.statistic"
+ANOMALY_EVIDENCE: Final = "quantmon.anomaly.evidence"
+ANOMALY_OBSERVATIONS: Final = "quantmon.anomaly.observations"
+ANOMALY_SINCE: Final = "quantmon.anomaly.since"
+ANOMALY_MODELS: Final = "quantmon.anomaly.models"
+ANOMALY_CAUSE: Final = "quantmon.anomaly.cause"
+ANOMALY_LAYER: Final = "quantmon.anomaly.layer"
+ANOMALY_REMEDY: Final = "quantmon.anomaly.remedy"
+BASELINE_SOURCE: Final = "quantmon.baseline.source"
+FLEET_HOSTS: Final = "quantmon.fleet.hosts"
+FLEET_VERSIONS: Final = "quantmon.fleet.versions"
+FLEET_SERVICES: Final = "quantmon.fleet.services"
+SAMPLE_ID: Final = "quantmon.sample.id"
+SAMPLE_FORMAT: Final = "quantmon.sample.format"
+SAMPLE_LOCATION: Final = "quantmon.sample.location"
+
+# Attributes of spans, of quantmon.model.info and of events, never of another metric.
 
 MODEL_DIGEST: Final = "quantmon.model.digest"
 MODEL_FORMAT: Final = "quantmon.model.format"
@@ -52,7 +89,7 @@ QUANTIZATION_WEIGHT_TYPE: Final = "quantmon.quantization.weight_type"
 QUANTIZATION_ACTIVATION_TYPE: Final = "quantmon.quantization.activation_type"
 CPU_ISA: Final = "quantmon.cpu.isa"
 
-# Attributes of spans alone: unbounded, or telling of one call.
+# Attributes of spans alone: unbounded, or about one call.
 
 MODEL_PATH: Final = "quantmon.model.path"
 INPUT_SHAPES: Final = "quantmon.input.shapes"
@@ -68,15 +105,20 @@ QuantizationScheme = Literal[
 ]
 ModelFormat = Literal["onnx", "ort", "tflite", "unknown"]
 Statistic = Literal["mean", "p50", "p95", "p99", "last", "max"]
-ReferenceSource = Literal["shadow", "golden"]
+ReferenceSource = Literal["shadow", "golden", "remote"]
 ReferenceOutcome = Literal[
     "evaluated",
     "degenerate",
     "nonfinite",
     "incomparable",
     "failed",
+    "sent",
+    "rejected",
+    "withheld",
+    "unpaired",
     "dropped_queue",
     "dropped_bytes",
+    "dropped_size",
     "dropped_concurrency",
     "dropped_shutdown",
 ]
@@ -89,11 +131,21 @@ AnomalyType = Literal[
     "fallback",
     "memory_growth",
     "disagreement",
+    "stall",
+    "error_rate",
+    "cosine",
+    "output_distribution",
+    "input_distribution",
+    "speedup",
+    "model_changed",
 ]
+AnomalyCause = Literal["data", "machine", "file", "provider", "host", "application", "unknown"]
+BaselineSource = Literal["learnt", "kept", "recorded", "none"]
 MemoryType = Literal["model_file", "tensor_arena", "io", "load_rss", "process_rss"]
 TensorDirection = Literal["input", "output"]
 NonfiniteOutcome = Literal["propagated", "masked", "generated"]
-OverheadRoom = Literal["call", "drain", "collect", "load", "worker"]
+FleetScope = Literal["everywhere", "version", "service", "host", "unknown"]
+OverheadPhase = Literal["call", "drain", "collect", "load", "worker"]
 
 ENUMERATIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -104,10 +156,13 @@ ENUMERATIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         REFERENCE_SOURCE: get_args(ReferenceSource),
         REFERENCE_OUTCOME: get_args(ReferenceOutcome),
         ANOMALY_TYPE: get_args(AnomalyType),
+        ANOMALY_CAUSE: get_args(AnomalyCause),
+        BASELINE_SOURCE: get_args(BaselineSource),
         MEMORY_TYPE: get_args(MemoryType),
         TENSOR_DIRECTION: get_args(TensorDirection),
         NONFINITE_OUTCOME: get_args(NonfiniteOutcome),
-        OVERHEAD_ROOM: get_args(OverheadRoom),
+        OVERHEAD_PHASE: get_args(OverheadPhase),
+        FLEET_SCOPE: get_args(FleetScope),
     }
 )
 """All values of each enumerated attribute, in the order in which the documentation gives them."""
@@ -150,12 +205,12 @@ class Metric(NamedTuple):
     """What one metric promises.
 
     Attributes:
-        name: as the meter is given it.
-        instrument: kind; the meter's method is ``create_`` followed by it.
+        name: Name, as the meter is given it.
+        instrument: Kind; the meter's method is ``create_`` followed by it.
         unit: UCUM, annotations in braces.
-        description: one sentence.
-        attributes: all that a point can carry, in the documentation's order.
-        boundaries: advisory upper bounds of a histogram's buckets, inclusive, in ``unit``;
+        description: One sentence.
+        attributes: All that a point can carry, in the documentation's order.
+        boundaries: Advisory upper bounds of a histogram's buckets, inclusive, in ``unit``;
             empty for other instruments.
     """
 
@@ -168,7 +223,7 @@ class Metric(NamedTuple):
 
 
 MODEL_ATTRIBUTES: Final = (MODEL_NAME, RUNTIME_NAME, QUANTIZATION_SCHEME, EXECUTION_PROVIDER)
-"""What tells one model's series from another's."""
+"""Attributes that identify a model's series."""
 
 # 1-2-5 in each decade. 10 µs is about twice what the smallest model takes, an int8 wake word;
 # 60 s is where most clients have given up. OpenTelemetry's default boundaries begin at 5 s for this unit.
@@ -231,7 +286,7 @@ METRIC_INFERENCE_DURATION_DRIFT: Final = Metric(
     "quantmon.inference.duration.drift",
     "observable_gauge",
     "1",
-    "Mean duration over the window divided by the baseline's mean, minus 1.",
+    "Duration of the calls in the window divided by the baseline of their shapes, minus 1.",
     MODEL_ATTRIBUTES,
 )
 METRIC_INFERENCE_BATCH_SIZE: Final = Metric(
@@ -299,7 +354,7 @@ METRIC_OUTPUT_DISAGREEMENT: Final = Metric(
     "quantmon.output.disagreement",
     "observable_gauge",
     "1",
-    "Share of top-1 decisions that differ from the reference where its margin is not itself noise.",
+    "Share of decisions that differ from the reference: top-1 where its margin is not itself noise, or labels.",
     (*MODEL_ATTRIBUTES, OUTPUT_NAME, REFERENCE_SOURCE),
 )
 METRIC_INPUT_CLIP_RATIO: Final = Metric(
@@ -372,6 +427,13 @@ METRIC_ANOMALIES: Final = Metric(
     "Changes of state into an anomaly.",
     (*MODEL_ATTRIBUTES, ANOMALY_TYPE),
 )
+METRIC_ANOMALY_ACTIVE: Final = Metric(
+    "quantmon.anomaly.active",
+    "observable_gauge",
+    "1",
+    "1 while an anomaly is on, else 0.",
+    (*MODEL_ATTRIBUTES, ANOMALY_TYPE),
+)
 METRIC_SPANS_SUPPRESSED: Final = Metric(
     "quantmon.spans.suppressed",
     "counter",
@@ -384,5 +446,111 @@ METRIC_OVERHEAD_DURATION: Final = Metric(
     "observable_counter",
     "s",
     "Time that the monitoring itself has used in this process.",
-    (OVERHEAD_ROOM,),
+    (OVERHEAD_PHASE,),
+)
+METRIC_FLEET_ANOMALY_ACTIVE: Final = Metric(
+    "quantmon.fleet.anomaly.active",
+    "observable_gauge",
+    "1",
+    "1 where in a fleet an anomaly is on; 0 with the scope everywhere while it is watched for.",
+    (*MODEL_ATTRIBUTES, ANOMALY_TYPE, FLEET_SCOPE, FLEET_HOST),
+)
+METRIC_FLEET_GOLDEN_ERROR_RATIO: Final = Metric(
+    "quantmon.fleet.golden.error_ratio",
+    "observable_gauge",
+    "1",
+    "Relative error on golden inputs, of a host that disagrees, over that of the hosts that agree.",
+    (*MODEL_ATTRIBUTES, FLEET_HOST, FLEET_LACKING),
+)
+METRIC_FLEET_HOSTS: Final = Metric(
+    "quantmon.fleet.size",
+    "observable_gauge",
+    "{host}",
+    "Hosts that samples have come from in the last ten minutes.",
+    MODEL_ATTRIBUTES,
+)
+FLEET_METRICS: Final = (METRIC_FLEET_ANOMALY_ACTIVE, METRIC_FLEET_GOLDEN_ERROR_RATIO, METRIC_FLEET_HOSTS)
+"""Metrics that the judge of a fleet alone has."""
+
+
+class Event(NamedTuple):
+    """What one event promises: a log record with an event name.
+
+    Attributes:
+        name: Name of the event.
+        description: One sentence.
+        attributes: All that it can carry, in the documentation's order.
+    """
+
+    name: str
+    description: str
+    attributes: tuple[str, ...]
+
+
+_ANOMALY_ATTRIBUTES: Final = (
+    *MODEL_ATTRIBUTES,
+    ANOMALY_TYPE,
+    ANOMALY_MODELS,
+    ANOMALY_VALUE,
+    ANOMALY_BASELINE,
+    ANOMALY_STATISTIC,
+    ANOMALY_EVIDENCE,
+    ANOMALY_OBSERVATIONS,
+    ANOMALY_SINCE,
+    BASELINE_SOURCE,
+    CPU_ISA,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    ERROR_TYPE,
+)
+EVENT_ANOMALY_ENTERED: Final = Event(
+    "quantmon.anomaly.entered",
+    "Models have left their baseline.",
+    (*_ANOMALY_ATTRIBUTES, ANOMALY_CAUSE, ANOMALY_LAYER, ANOMALY_REMEDY),
+)
+EVENT_ANOMALY_LEFT: Final = Event(
+    "quantmon.anomaly.left",
+    "Models are back at their baseline.",
+    _ANOMALY_ATTRIBUTES,
+)
+EVENT_FAR_FROM_FLOAT: Final = Event(
+    "quantmon.model.far_from_float",
+    "A model was far from its float reference from the start; reported once.",
+    (*MODEL_ATTRIBUTES, OUTPUT_NAME, REFERENCE_SOURCE, ANOMALY_VALUE, ANOMALY_STATISTIC),
+)
+_FLEET_ATTRIBUTES: Final = (
+    *MODEL_ATTRIBUTES,
+    ANOMALY_TYPE,
+    FLEET_SCOPE,
+    FLEET_HOSTS,
+    FLEET_VERSIONS,
+    FLEET_SERVICES,
+    FLEET_LACKING,
+    ANOMALY_VALUE,
+    ANOMALY_BASELINE,
+    ANOMALY_STATISTIC,
+    ANOMALY_EVIDENCE,
+    ANOMALY_OBSERVATIONS,
+    INPUT_NAME,
+    OUTPUT_NAME,
+)
+EVENT_FLEET_ANOMALY_ENTERED: Final = Event(
+    "quantmon.fleet.anomaly.entered",
+    "Something has changed in a fleet, and it is known where.",
+    (*_FLEET_ATTRIBUTES, ANOMALY_CAUSE, ANOMALY_REMEDY),
+)
+EVENT_FLEET_ANOMALY_LEFT: Final = Event(
+    "quantmon.fleet.anomaly.left",
+    "A change in a fleet is over, or has been found to be elsewhere.",
+    _FLEET_ATTRIBUTES,
+)
+EVENT_FLEET_HOSTS_DISAGREE: Final = Event(
+    "quantmon.fleet.hosts.disagree",
+    "Hosts make something else of golden inputs than the others.",
+    (*MODEL_ATTRIBUTES, FLEET_HOSTS, FLEET_LACKING, ANOMALY_CAUSE, ANOMALY_REMEDY),
+)
+EVENT_SAMPLE: Final = Event(
+    "quantmon.sample",
+    "A call that is to be compared with the float reference elsewhere; the body holds its tensors.",
+    (*MODEL_ATTRIBUTES, MODEL_DIGEST, MODEL_VERSION, SAMPLE_ID, SAMPLE_FORMAT, SAMPLE_LOCATION),
 )

@@ -1,1 +1,1 @@
-"""The hot path: one probe per loaded model, which counts, times, and decides what is looked at."""
+"""What runs on the caller's thread: a probe for each loaded model counts and times calls, and makes their spans."""

@@ -1,145 +1,152 @@
-"""Which calls are looked at, and copies of what they were given and gave."""
+"""Which calls are sampled, and copies of their inputs and outputs."""
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry.trace import SpanContext
-
 from otel_quantmon import semconv
+from otel_quantmon.fidelity.sample import CaptureBudget, Sample, SampledCalls
+from otel_quantmon.models.description import Call, Method
+from otel_quantmon.models.identity import Model
+from otel_quantmon.process.worker import worker
+from otel_quantmon.telemetry.api import SpanContext
 
 if TYPE_CHECKING:
-    import numpy as np
+    import numpy as np  # an application without it has no tensors to copy
 
-    from otel_quantmon.probe.lane import Lane
-    from otel_quantmon.probe.loaded import Call
+__all__ = ["LeastChecks", "Sampler"]
 
-__all__ = ["CaptureBudget", "Sample", "Sampler"]
-
-# Checks that a lane makes in a row before its next records are counted: a few deeply, not a burst.
+# Checks that a call state makes before its next records are counted: a few deeply, not a burst. They are spread over as
+# long as it took the last time, since calls in a row are much alike in sound and film.
 _MOST_CHECKS = 8
+_LONGEST_SPREAD = 1.0
 
 # What a check costs until one was made, in nanoseconds.
 _CHECK_COST = 200_000.0
 
-
-class CaptureBudget:
-    """Bytes that all captured tensors may hold at a time."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self.held = 0
-
-    def take(self, size: int) -> bool:
-        """Hold ``size`` bytes more; False if that is too much."""
-        with self._lock:
-            if self.held + size > self._limit:
-                return False
-            self.held += size
-            return True
-
-    def give_back(self, size: int) -> None:
-        """Hold ``size`` bytes less."""
-        with self._lock:
-            self.held -= size
-
-    def reset(self) -> None:
-        """In a child after fork: nothing is held by a thread that is not here."""
-        self._lock = threading.Lock()
-        self.held = 0
+# A small model pays for a check in some thousands of calls. One call in so many is checked all the same, at one to two
+# microseconds a call, and over all models no more of those than so many a second: less than half a percent of a core.
+_CALLS_A_CHECK = 100
+_LEAST_A_SECOND = 20.0
 
 
-class Sample:
-    """One call that is looked at.
+class LeastChecks:
+    """Checks beyond the budget, for the models of one process whose calls are too short to pay for any."""
 
-    Attributes:
-        check: to be checked without a reference.
-        compare: to be compared with the reference.
-        inputs, outputs: copies, by name.
-        size: bytes that they hold.
-        span: context of the call's sampled span.
-        copying: nanoseconds that the copies took.
-    """
+    def __init__(self) -> None:
+        self._left = _LEAST_A_SECOND
+        self._at = monotonic()
 
-    __slots__ = ("check", "compare", "copying", "inputs", "outputs", "size", "span")
-
-    def __init__(self, *, check: bool, compare: bool) -> None:
-        self.check = check
-        self.compare = compare
-        self.inputs: dict[str, Any] = {}
-        self.outputs: dict[str, Any] = {}
-        self.size = 0
-        self.span: SpanContext | None = None
-        self.copying = 0
-
-    def clear(self) -> None:
-        """Let go of the tensors; their bytes are to be given back before."""
-        self.size = 0
-        self.inputs, self.outputs = {}, {}
+    def take(self, wanted: float) -> float:
+        """Return as many of the ``wanted`` checks as there may be now. Threads may take the same ones, seldom."""
+        now = monotonic()
+        left = min(_LEAST_A_SECOND, self._left + (now - self._at) * _LEAST_A_SECOND)
+        taken = min(max(wanted, 0.0), left)
+        self._at, self._left = now, left - taken
+        return taken
 
 
 class Sampler:
-    """Takes samples of one lane when asked to. Without a demand it costs a call nothing.
+    """Takes samples of one call state when asked to. Without a demand it costs a call nothing.
 
     Args:
-        lane: of the calls.
-        budget: of the bytes.
-        tokens: one for each comparison that is due; shared by the lanes of a model.
-        take: receives each finished sample.
-        miss: is told of a comparison that was due and cannot be made of this call; why, if it was dropped.
+        calls: Call state of the calls.
+        model: Model that is called.
+        method: Method of the calls.
+        budget: Bytes that samples may hold.
+        tokens: One for each comparison that is due; shared by the call states of a model.
+        take: Receives each finished sample.
+        miss: Takes note of a comparison that was due and cannot be made of this call; why, if it was dropped.
+        least: Checks beyond the budget, shared by all models.
     """
 
     def __init__(
         self,
-        lane: Lane,
+        calls: SampledCalls,
+        model: Model,
+        method: Method,
         budget: CaptureBudget,
         tokens: deque[object],
         take: Callable[[Sample], None],
         miss: Callable[[semconv.ReferenceOutcome | None], None],
+        least: LeastChecks,
     ) -> None:
-        # The lane has the sampler: the other way round it would take the garbage collector to let go of both.
-        self._lane = weakref.ref(lane)
-        self._method = lane.method
-        self._model = lane.model
+        # The call state has the sampler: the other way round it would take the garbage collector to let go of both.
+        self._calls = weakref.ref(calls)
+        self._method = method
+        self._model = model
         self._budget = budget
         self._tokens = tokens
         self._take = take
         self._miss = miss
+        self._least = least
         self._checks = 0
+        self._left = 0  # that come later, one every so many seconds
+        self._every = 0.0
+        self._turn = 0  # of those that come later: what was asked for anew takes the place of what was left
+        self._closely = 0
+        self._at = monotonic()
         self._credit = 0.0
         self._check_cost = _CHECK_COST
 
     @property
     def due(self) -> bool:
-        """True if the next call is to be looked at."""
+        """True if the next call is to be sampled."""
         return self._checks > 0 or bool(self._tokens)
 
-    def earn(self, nanoseconds: float) -> None:
-        """Ask for as many checks as may be made for so much more time to check in."""
-        self._credit = min(self._credit + nanoseconds, _MOST_CHECKS * self._check_cost)
-        count = int(self._credit / self._check_cost)
+    def add_budget(self, nanoseconds: float, calls: int) -> None:
+        """Ask for as many checks as may be made after so many calls, in so much more time to check in."""
+        if not nanoseconds:
+            return
+        now = monotonic()
+        passed, self._at = now - self._at, now
+        cost = self._check_cost
+        least = self._least.take(calls / _CALLS_A_CHECK - nanoseconds / cost)
+        self._credit = min(self._credit + nanoseconds + least * cost, _MOST_CHECKS * cost)
+        count = int(self._credit / cost)
         if count:
-            self._credit -= count * self._check_cost
-            self._checks = count
-            self._be_careful()
+            self._credit -= count * cost
+            self._left, self._every = count, min(passed, _LONGEST_SPREAD) / count
+            self._turn += 1
+            self._next(self._turn)
+
+    def check_closely(self, count: int) -> None:
+        """Ask for so many checks, each as soon as the one before is over."""
+        self._closely = count
+        self.check()
 
     def check(self) -> None:
         """Ask for one check."""
         self._checks = max(self._checks, 1)
-        self._be_careful()
+        self._ask()
+
+    def forget(self) -> None:
+        """In a child after fork: what was to come later would come from a worker that is not here."""
+        self._checks = self._left = self._closely = 0
 
     def spent(self, nanoseconds: int) -> None:
-        """Learn what a check has cost."""
+        """Learn what a check has cost, now that it is over."""
         self._check_cost += 0.2 * (max(nanoseconds, 1000) - self._check_cost)
+        if self._closely > 0:
+            self._closely -= 1
+            self.check()
+
+    def _next(self, turn: int) -> None:
+        if self._left > 0 and turn == self._turn:
+            self._left -= 1
+            self.check()
+            # Mostly on the worker's thread: for a caller to wake that at each check would cost as much as the check.
+            if self._left > 0:
+                # Not to keep alive a model that goes meanwhile.
+                later = weakref.WeakMethod(self._next)
+                worker.submit(lambda: (following := later()) and following(turn), self._every)
 
     def begin(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sample | None:
-        """Copy the inputs of a call that is about to be made, if it is to be looked at."""
+        """Copy the inputs of a call that is about to be made, if it is to be sampled."""
         compare = False
         try:
             self._tokens.pop()
@@ -151,7 +158,7 @@ class Sampler:
             self._checks -= 1
         if not (compare or check):
             return None
-        sample = Sample(check=check, compare=compare)
+        sample = Sample(check=check, compare=compare, urgent=self._closely > 0)
         read = self._method.read_inputs
         loaded = self._model.loaded
         if read is not None and self._copy(
@@ -160,23 +167,26 @@ class Sampler:
             return sample
         return None
 
-    def end(self, sample: Sample, call: Call, span: SpanContext | None, *, failed: bool) -> None:
+    def end(
+        self, sample: Sample, call: Call, times: tuple[int, int], span: SpanContext | None, *, failed: bool
+    ) -> None:
         """Copy the outputs of the call, and pass the sample on, unless the call has failed."""
         if failed:
             self.cancel(sample)
             return
         read = self._method.read_outputs
         sample.span = span
+        sample.end, sample.duration = times[1], times[1] - times[0]
         if read is not None and self._copy(sample, sample.outputs, lambda: read(self._model.loaded, call)):
             self._take(sample)
 
-    def _be_careful(self) -> None:
-        lane = self._lane()
-        if lane is not None:
-            lane.careful = True
+    def _ask(self) -> None:
+        calls = self._calls()
+        if calls is not None:
+            calls.ask_for_sample()
 
     def cancel(self, sample: Sample, outcome: semconv.ReferenceOutcome | None = None) -> None:
-        """Let go of a sample that cannot be looked at: its call has failed, or it was dropped for ``outcome``."""
+        """Let go of a sample that cannot be used: its call has failed, or it was dropped for ``outcome``."""
         self._budget.give_back(sample.size)
         sample.clear()
         if sample.compare:
@@ -192,7 +202,7 @@ class Sampler:
                 return False
             sample.size += size
             to.update((name, _copied(value)) for name, value in values.items())
-        except Exception:
+        except BaseException:
             self.cancel(sample)
             raise
         sample.copying += perf_counter_ns() - began

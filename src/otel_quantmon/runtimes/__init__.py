@@ -1,4 +1,4 @@
-"""Where a runtime is patched, and how its inputs, outputs and metadata are read: one module for each runtime.
+"""The runtimes, a folder for each: where it is patched, and how its inputs, outputs and metadata are read.
 
-Only these modules know a runtime, and none imports one before the application has.
+`registry` lists them. Only these modules know a runtime, and none imports one before the application has.
 """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
+from inspect import signature
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -43,13 +45,16 @@ class Patches:
         with guarded:
             original = vars(owner)[name]
             replacement = wrap(_function(original))
+            # `inspect.getfullargspec` does not look below a wrapper.
+            with suppress(TypeError, ValueError, NameError, AttributeError):
+                replacement.__signature__ = signature(_function(original))
             setattr(owner, name, replacement)
             self._applied.append(_Patch(owner, name, original, replacement))
 
     def undo(self) -> None:
         """Put back every original that nobody has wrapped since.
 
-        One that somebody has wrapped stays below their wrapper, where it finds no lane and only passes through.
+        One that somebody has wrapped stays below their wrapper, where it finds no call state and only passes through.
         """
         while self._applied:
             patch = self._applied.pop()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .loading import load_settings
+from .kinds import REMOTE
+from .loading import load_settings, read_settings
 from .records import ModelSettings, Settings, SpanMode
 
-__all__ = ["ModelSettings", "Settings", "SpanMode", "load_settings"]
+__all__ = ["REMOTE", "ModelSettings", "Settings", "SpanMode", "load_settings", "read_settings"]

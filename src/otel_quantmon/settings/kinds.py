@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,14 +17,19 @@ __all__ = [
     "DURATION",
     "LABEL",
     "LABELS",
+    "NAMES",
     "OPTIONAL_DURATION",
     "PATH",
-    "PATHS",
     "RATIO",
+    "REFERENCE",
+    "REFERENCES",
+    "REMOTE",
     "SIZE",
     "Kind",
     "choice",
+    "choices",
     "integer",
+    "positive",
 ]
 
 # What one thread wait may last on every platform: Windows ends at 2**32 ms, 49 days.
@@ -55,6 +60,9 @@ _SIZE_PATTERN = (
     r"\s*(?=[0-9.]*[1-9])(?:([0-9]{1,15})\s*[bB]?|([0-9]{1,9})(?:\.([0-9]{1,9}))?\s*([kKmMgGtT][iI]?[bB]))\s*"
 )
 
+REMOTE = "remote"
+"""In place of the path of a reference: it is run elsewhere. A file of that name is written ``./remote``."""
+
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
 
@@ -64,11 +72,11 @@ class Kind:
     """One kind of value.
 
     Attributes:
-        accepts: what to write, as the end of "give ...".
-        from_text: reads an environment variable's text, stripped and not empty; raises ValueError.
-        from_toml: reads a TOML (or Python) value; raises ValueError.
-        schema: the JSON schema of what ``from_toml`` reads.
-        located: what the value becomes when it stands in a file of the given directory.
+        accepts: Text that says what to write, as the end of "give ...".
+        from_text: A function that reads an environment variable's text, stripped and not empty; it raises ValueError.
+        from_toml: A function that reads a TOML (or Python) value; it raises ValueError.
+        schema: The JSON schema of what ``from_toml`` reads.
+        located: A function that gives what the value becomes when it stands in a file of the given directory.
     """
 
     accepts: str
@@ -167,8 +175,30 @@ def _labels_text(text: str) -> dict[str, str]:
     return _labels(labels)
 
 
-def _paths_at(paths: Mapping[str, str], directory: str) -> dict[str, str]:
-    return {name: os.path.join(directory, path) for name, path in paths.items()}
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(value)
+    return tuple(_label(name) for name in cast("Sequence[object]", value))
+
+
+def _names_text(text: str) -> tuple[str, ...]:
+    return _names([name.strip() for name in text.split(",")])
+
+
+def _reference_at(path: str, directory: str) -> str:
+    return REMOTE if path == REMOTE else os.path.join(directory, path)
+
+
+def _references(value: object) -> dict[str, str]:
+    return {"*": REMOTE} if value == REMOTE else _labels(value)
+
+
+def _references_text(text: str) -> dict[str, str]:
+    return {"*": REMOTE} if text == REMOTE else _labels_text(text)
+
+
+def _references_at(paths: Mapping[str, str], directory: str) -> dict[str, str]:
+    return {name: _reference_at(path, directory) for name, path in paths.items()}
 
 
 _DURATION_SCHEMAS: list[Mapping[str, Any]] = [
@@ -224,17 +254,25 @@ LABELS = Kind("a table of names, name = name", _labels_text, _labels, _LABELS_SC
 PATH = Kind(
     "the path of a file", _label, _label, _LABEL_SCHEMA, lambda path, directory: os.path.join(directory, path)
 )
-PATHS = Kind(
-    'paths by model name, as "name=path,other=path" (in a file: a table, name = "path")',
-    _labels_text,
-    _labels,
-    _LABELS_SCHEMA,
-    _paths_at,
+NAMES = Kind(
+    "a list of names, with commas (in a file: an array)",
+    _names_text,
+    _names,
+    {"type": "array", "items": _LABEL_SCHEMA},
+)
+REFERENCE = Kind('the path of a file, or "remote"', _label, _label, _LABEL_SCHEMA, _reference_at)
+REFERENCES = Kind(
+    'paths by model, as "name=path,other=path" (in a file: a table, name = "path"), or "remote" for all or in '
+    "place of a path",
+    _references_text,
+    _references,
+    {"anyOf": [_LABELS_SCHEMA, {"const": REMOTE}]},
+    _references_at,
 )
 
 
 def integer(minimum: int, maximum: int) -> Kind:
-    """A whole number from ``minimum`` to ``maximum``, both included."""
+    """Return a whole number from ``minimum`` to ``maximum``, both included."""
     return Kind(
         f"a whole number from {minimum} to {maximum}",
         lambda text: _integer(int(text), minimum, maximum),
@@ -253,4 +291,41 @@ def choice(*options: str) -> Kind:
 
     return Kind(
         f"one of {', '.join(options)}", lambda text: read(text.lower()), read, {"enum": list(options)}
+    )
+
+
+def choices(*options: str) -> Kind:
+    """Some of the given lower-case words, each once."""
+
+    def read(value: object) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(value)
+        words = cast("Sequence[object]", value)
+        found = tuple(word for word in words if isinstance(word, str) and word in options)
+        if len(found) != len(words) or len(set(found)) != len(found):
+            raise ValueError(words)
+        return found
+
+    return Kind(
+        f"a list of {', '.join(options)}, with commas (in a file: an array)",
+        lambda text: read(tuple(word.strip().lower() for word in text.split(","))),
+        read,
+        {"type": "array", "items": {"enum": list(options)}, "uniqueItems": True},
+    )
+
+
+def positive(maximum: float) -> Kind:
+    """A number above 0, up to ``maximum``."""
+
+    def read(value: object) -> float:
+        number = float(_number(value, 0, maximum))
+        if number == 0:
+            raise ValueError(value)
+        return number
+
+    return Kind(
+        f"a number above 0 and up to {maximum:g}",
+        lambda text: read(float(text)),
+        read,
+        {"type": "number", "exclusiveMinimum": 0, "maximum": maximum},
     )

@@ -15,14 +15,18 @@ from .kinds import (
     DURATION,
     LABEL,
     LABELS,
+    NAMES,
     OPTIONAL_DURATION,
     PATH,
-    PATHS,
     RATIO,
+    REFERENCE,
+    REFERENCES,
     SIZE,
     Kind,
     choice,
+    choices,
     integer,
+    positive,
 )
 
 __all__ = ["OTEL_PREFIX", "PREFIX", "TABLE", "Place", "Setting", "settings_at"]
@@ -49,11 +53,11 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: the TOML key, and the name of the field.
-        kind: how a value is read.
-        default: as one would write it in the file; None when there is no value by default.
-        places: where it may be given.
-        help: one line, for the documentation.
+        name: The TOML key, and the name of the field.
+        kind: Kind of the value, which says how it is read.
+        default: Default, as one would write it in the file; None when there is no value by default.
+        places: Places where it may be given.
+        help: One line, for the documentation.
     """
 
     name: str
@@ -62,6 +66,25 @@ class Setting:
     places: Place
     help: str
 
+
+ANOMALIES = (
+    "latency_drift",
+    "timeout",
+    "relative_error",
+    "clipping",
+    "nonfinite",
+    "fallback",
+    "memory_growth",
+    "disagreement",
+    "stall",
+    "error_rate",
+    "cosine",
+    "output_distribution",
+    "input_distribution",
+    "speedup",
+    "model_changed",
+)
+"""Those of `semconv.AnomalyType`, which is not loaded at the start of a process without a model."""
 
 # fmt: off
 TABLE: tuple[Setting, ...] = (
@@ -79,23 +102,27 @@ TABLE: tuple[Setting, ...] = (
     Setting("warmup", integer(0, 1_000_000), 10, _ANYWHERE,
             "Calls at the start that the window and the baseline leave out."),
     Setting("window_size", integer(1, 1_000_000), 1000, _ANYWHERE,
-            "Calls in the sliding window, at most."),
+            "Calls in the sliding window once there were so many, and up to a quarter more."),
     Setting("window_age", DURATION, "5m", _ANYWHERE,
-            "Age at which a call leaves the sliding window."),
+            "Age up to which a call stays in the sliding window; it leaves within a quarter more."),
     Setting("baseline_calls", integer(1, 1_000_000), 100, _ANYWHERE,
-            "Calls after the warm-up from which the baseline duration is learnt."),
+            "Calls after the warm-up from which the baseline duration is learnt, for each class of shapes."),
     Setting("baseline_duration", OPTIONAL_DURATION, "none", _ANYWHERE,
-            "Mean duration to compare with, instead of learning it."),
+            "Duration to compare all calls with, whatever their shapes, instead of learning it."),
     Setting("max_models", integer(1, 10_000), 200, _PROCESS,
             "Model names that get series of their own, at most."),
     Setting("queue_size", integer(1, 1_000_000), 512, _PROCESS,
             "Finished calls of one model and method that wait before a caller records them itself."),
+    Setting("exit_timeout", OPTIONAL_DURATION, "1s", _PROCESS,
+            "Longest time that a child of multiprocessing may take at its end to export what it has counted; with "
+            "none it ends at once."),
     Setting("capture_model_path", BOOLEAN, False, _PROCESS,
             "Whether spans may carry the full path of the model file."),
-    Setting("reference", PATHS, {}, _PROCESS,
-            "Float reference models, by the name (or a glob) of the quantized model."),
-    Setting("reference", PATH, None, Place.MODEL,
-            "Float reference of the model."),
+    Setting("reference", REFERENCES, {}, _PROCESS,
+            "Float reference models, by the name or path (or a glob of either) or the digest of the quantized model; "
+            "with remote, samples leave the process and are evaluated elsewhere."),
+    Setting("reference", REFERENCE, None, Place.MODEL,
+            "Float reference of the model; with remote, samples leave the process and are evaluated elsewhere."),
     Setting("reference_mapping", LABELS, {}, Place.MODEL,
             "Names of inputs and outputs in the reference, by their names in the model, where they differ."),
     Setting("reference_budget", RATIO, 0.01, _PROCESS,
@@ -106,6 +133,18 @@ TABLE: tuple[Setting, ...] = (
             "Captured calls that may wait for a reference run, at most."),
     Setting("reference_timeout", DURATION, "30s", _PROCESS,
             "Longest time one reference run may take."),
+    Setting("reference_batch", integer(1, 1024), 1, Place.MODEL,
+            "Samples that quantmon evaluate runs the reference on at once, where its first dimension is dynamic."),
+    Setting("remote_directory", PATH, None, _PROCESS,
+            "Folder that samples for a remote reference are written to, instead of events."),
+    Setting("remote_store", LABEL, None, _PROCESS,
+            "Folder or fsspec URL, such as s3://bucket/folder, for samples that are too large for an event."),
+    Setting("remote_size", SIZE, "512KiB", _PROCESS,
+            "Size of a compressed sample in an event, at most."),
+    Setting("remote_interval", DURATION, "1s", _ANYWHERE,
+            "Time between two samples of a model that leave the process, at least."),
+    Setting("remote_inputs", NAMES, None, _ANYWHERE,
+            "Inputs that may leave the process; all without it."),
     Setting("capture_bytes", SIZE, "64MiB", _PROCESS,
             "Memory that captured tensors may hold, at most."),
     Setting("baseline", PATH, None, _ANYWHERE,
@@ -113,7 +152,17 @@ TABLE: tuple[Setting, ...] = (
     Setting("baseline_interval", DURATION, "5m", _PROCESS,
             "Time between two replays of a golden baseline."),
     Setting("check_budget", RATIO, 0.02, _PROCESS,
-            "Share of the model's own time that checks without a reference may cost."),
+            "Share of the model's own time for checks without a reference; of short calls one in 100 is checked."),
+    Setting("anomalies", choices(*ANOMALIES), None, _ANYWHERE,
+            "Types of anomaly that are looked for; all without it."),
+    Setting("anomaly_change", RATIO, 0.0, _ANYWHERE,
+            "Least change worth reporting, as a share of the baseline."),
+    Setting("false_alarms", positive(1e6), 1.0, _PROCESS,
+            "False alarms in a million calls of the process, at most."),
+    Setting("judgement_interval", DURATION, "100ms", _PROCESS,
+            "Time between two judgements while there are calls, at least."),
+    Setting("baseline_state", PATH, None, _PROCESS,
+            "Folder that keeps learnt baselines between starts, by digest and host type."),
     Setting("name", LABEL, None, Place.MODEL,
             "Name to report instead of the one that was matched."),
     Setting("version", LABEL, None, Place.MODEL,
@@ -123,5 +172,5 @@ TABLE: tuple[Setting, ...] = (
 
 
 def settings_at(place: Place) -> dict[str, Setting]:
-    """The settings that may be given at a place, by name."""
+    """Return the settings that may be given at a place, by name."""
     return {setting.name: setting for setting in TABLE if place in setting.places}

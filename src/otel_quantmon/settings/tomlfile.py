@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from otel_quantmon.guard import pass_on
+
 __all__ = ["read_toml"]
 
 # Far above any real file; a wrong path may name a model, or a device that never ends.
@@ -12,16 +14,17 @@ _LARGEST = 1024 * 1024
 
 
 def read_toml(path: str) -> dict[str, Any]:
-    """The document of a TOML file.
+    """Return the document of a TOML file.
 
     Raises:
-        ValueError: the file cannot be read, is too large, is not UTF-8 or not TOML; with the line and the
+        ValueError: The file cannot be read, is too large, is not UTF-8 or not TOML; with the line and the
             column where there is one.
     """
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
+        pass_on(error)
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ValueError(f"{path!r} is not a path: {error}") from error

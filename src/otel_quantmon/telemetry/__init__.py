@@ -1,1 +1,1 @@
-"""The only room that touches the OpenTelemetry API: instruments, spans and their names."""
+"""The way into OpenTelemetry, which nothing else imports: instruments, spans, providers and the context."""

@@ -9,17 +9,23 @@ from opentelemetry.metrics import (
     CallbackOptions,
     Counter,
     Histogram,
+    Meter,
     MeterProvider,
+    NoOpCounter,
     NoOpHistogram,
+    NoOpMeter,
     Observation,
     get_meter,
+    get_meter_provider,
 )
 from opentelemetry.util.types import AttributeValue
 
 from otel_quantmon import semconv
 from otel_quantmon._version import __version__
-from otel_quantmon.guard import internal_error
-from otel_quantmon.telemetry.bulk import BulkHistogram
+from otel_quantmon.guard import guarded, internal_error
+from otel_quantmon.telemetry.bulk_histogram import BulkHistogram
+from otel_quantmon.telemetry.fresh_start import forget_points
+from otel_quantmon.telemetry.proof import Job
 
 __all__ = ["Attributes", "Instruments", "Measurements"]
 
@@ -38,29 +44,39 @@ class Instruments:
 
     Args:
         meter_provider: None for the global provider, also one that is set later.
-        measure: gives the current points of an observed metric; called at each collection, from the
+        measure: A function that gives the current points of an observed metric; called at each collection, from the
             reader's thread. What is recorded during the call belongs to the same collection.
+        in_background: A function that runs a job on another thread than the application's.
 
     Attributes:
         proxied: True if the instruments are the API's, in place of those of a provider that is not yet set.
     """
 
     def __init__(
-        self, meter_provider: MeterProvider | None, measure: Callable[[semconv.Metric], Measurements]
+        self,
+        meter_provider: MeterProvider | None,
+        measure: Callable[[semconv.Metric], Measurements],
+        in_background: Callable[[Job], object],
     ) -> None:
         self._measure = measure
-        meter = self._meter = get_meter(
-            semconv.SCOPE, __version__, meter_provider=meter_provider, schema_url=semconv.SCHEMA_URL
-        )
+        self._meter: Meter
+        self._in_background = in_background
+        self._recorded: list[Histogram | Counter] = []
+        try:
+            self._meter = get_meter(
+                semconv.SCOPE, __version__, meter_provider=meter_provider, schema_url=semconv.SCHEMA_URL
+            )
+        except Exception as error:  # noqa: BLE001  a provider that fails costs the metrics, and nothing else
+            self._meter = _plain_meter(meter_provider, error)
         # The SDK runs callbacks in the order of creation and only then collects what was recorded.
         for metric in _OBSERVED:
-            create = getattr(meter, f"create_{metric.instrument}")
-            create(
-                metric.name,
-                callbacks=[self._callback(metric)],
-                unit=metric.unit,
-                description=metric.description,
-            )
+            with guarded:
+                getattr(self._meter, f"create_{metric.instrument}")(
+                    metric.name,
+                    callbacks=[self._callback(metric)],
+                    unit=metric.unit,
+                    description=metric.description,
+                )
         self.duration = self._bulk(semconv.METRIC_INFERENCE_DURATION, 10**9)
         self.proxied = hasattr(self.duration.histogram, "_real_instrument")
         self.batch_size = self._bulk(semconv.METRIC_INFERENCE_BATCH_SIZE)
@@ -72,7 +88,7 @@ class Instruments:
         self.spans_suppressed = self._counter(semconv.METRIC_SPANS_SUPPRESSED)
 
     def recording(self) -> bool:
-        """False while what is recorded goes nowhere: no SDK, no provider yet, or one that is switched off."""
+        """Return False while what is recorded goes nowhere: no SDK, no provider yet, or one that is switched off."""
         histogram: Any = self.duration.histogram
         if self.proxied:
             # The API's proxy for an instrument forwards to this, once there is a provider.
@@ -81,19 +97,31 @@ class Instruments:
                 return False
         return type(histogram) is not NoOpHistogram
 
+    def forget(self) -> None:
+        """In a child after fork: begin anew with what is recorded, see `forget_points`."""
+        forget_points(self._recorded)
+
     def _bulk(self, metric: semconv.Metric, per_unit: int = 1) -> BulkHistogram:
-        return BulkHistogram(self._histogram(metric), metric.boundaries or (), per_unit)
+        return BulkHistogram(self._histogram(metric), metric.boundaries or (), per_unit, self._in_background)
 
     def _histogram(self, metric: semconv.Metric) -> Histogram:
-        return self._meter.create_histogram(
-            metric.name,
-            unit=metric.unit,
-            description=metric.description,
-            explicit_bucket_boundaries_advisory=metric.boundaries,
-        )
+        made: Histogram = NoOpHistogram(metric.name)
+        with guarded:
+            made = self._meter.create_histogram(
+                metric.name,
+                unit=metric.unit,
+                description=metric.description,
+                explicit_bucket_boundaries_advisory=metric.boundaries,
+            )
+        self._recorded.append(made)
+        return made
 
     def _counter(self, metric: semconv.Metric) -> Counter:
-        return self._meter.create_counter(metric.name, unit=metric.unit, description=metric.description)
+        made: Counter = NoOpCounter(metric.name)
+        with guarded:
+            made = self._meter.create_counter(metric.name, unit=metric.unit, description=metric.description)
+        self._recorded.append(made)
+        return made
 
     def _callback(self, metric: semconv.Metric) -> Callable[[CallbackOptions], list[Observation]]:
         def observe(_: CallbackOptions) -> list[Observation]:
@@ -104,3 +132,12 @@ class Instruments:
                 return []
 
         return observe
+
+
+def _plain_meter(provider: MeterProvider | None, error: Exception) -> Meter:
+    """The meter of a provider that has failed with ``error``, asked for as the first releases of the API did."""
+    try:
+        return (provider or get_meter_provider()).get_meter(semconv.SCOPE, __version__)
+    except Exception:  # noqa: BLE001  the first failure says more
+        internal_error(error)
+        return NoOpMeter(semconv.SCOPE)

@@ -1,0 +1,1 @@
+"""Where in a graph the error enters."""

@@ -1,0 +1,1 @@
+"""Measures of distance, and what they need: comparison, dequantization, checks of tensors."""

@@ -1,0 +1,1 @@
+"""What is loaded: its description, its identity, and readers of model files."""

@@ -1,0 +1,1 @@
+"""Threads of our own, and what holds for the whole process: forks, its end, its memory and its processor."""

@@ -1,0 +1,1 @@
+"""What runs on the metric reader's thread: finished calls are added up, and gauges are read."""

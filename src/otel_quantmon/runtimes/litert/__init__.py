@@ -1,0 +1,1 @@
+"""LiteRT's compiled models: how they are patched and read."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: how it is patched, read and ended."""

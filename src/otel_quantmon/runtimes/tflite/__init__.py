@@ -1,0 +1,1 @@
+"""The TensorFlow Lite interpreter: how it is patched and read."""
