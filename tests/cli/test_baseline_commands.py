@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from real_models import (
     basic_pitch_tflite,
-    basic_pitch_tflite_int8,
+    basic_pitch_tflite_weight_only,
     digits_tflite_float,
     digits_tflite_full_integer,
     magika_dynamic,
@@ -23,8 +23,8 @@ from real_models import (
 )
 
 import otel_quantmon
-from otel_quantmon.baseline import read_baseline, write_baseline
 from otel_quantmon.cli import main
+from otel_quantmon.fidelity.baseline import read_baseline, write_baseline
 
 
 def record(tmp_path, *arguments):
@@ -112,12 +112,12 @@ def test_a_worse_model_fails(capsys, magika_baseline, tmp_path):
 
 @pytest.mark.parametrize(
     ("quantized", "original"),
-    [(digits_tflite_full_integer, digits_tflite_float), (basic_pitch_tflite_int8, basic_pitch_tflite)],
+    [(digits_tflite_full_integer, digits_tflite_float), (basic_pitch_tflite_weight_only, basic_pitch_tflite)],
 )
 def test_tflite(capsys, tmp_path, digits_file, quantized, original):
     """A TFLite pair, with integer codes or floats, gives the recorded errors again."""
     inputs = digits_file
-    if quantized is basic_pitch_tflite_int8:
+    if quantized is basic_pitch_tflite_weight_only:
         inputs = tmp_path / "audio.npy"
         # One dimension more than the input: an index a call.
         np.save(inputs, np.random.default_rng(5).normal(0, 0.1, (2, 1, 43844, 1)).astype(np.float32))
@@ -163,7 +163,7 @@ def test_bad_input_is_told_in_a_line(capsys, tmp_path, magika_baseline, digits_f
     commands = {
         "cannot be read": ["baseline", "check", str(tmp_path / "missing.safetensors"), model],
         "is damaged": ["baseline", "check", str(damaged), model],
-        "cannot read the model": ["baseline", "check", str(magika_baseline), str(text)],
+        "cannot read '": ["baseline", "check", str(magika_baseline), str(text)],
         "record one for this model": ["baseline", "check", str(magika_baseline), str(wake_word())],
         "the model's inputs are": ["baseline", "record", model, "--inputs", str(digits_file), *out],
         "ask for fewer": [

@@ -15,7 +15,7 @@ import pytest
 from real_models import (
     basic_pitch_onnx,
     basic_pitch_tflite,
-    basic_pitch_tflite_int8,
+    basic_pitch_tflite_weight_only,
     digits_tflite_float,
     digits_tflite_full_integer,
     magika_dynamic,
@@ -25,7 +25,7 @@ from real_models import (
 )
 
 from otel_quantmon.cli import main
-from otel_quantmon.engines import open_engine
+from otel_quantmon.fidelity.engines import open_engine
 
 
 def compared(capsys, *arguments):
@@ -40,7 +40,9 @@ def test_values_are_those_of_numpy(capsys, magika_file, quantized):
     found = compared(capsys, magika_float(), quantized(), "--inputs", magika_file)["outputs"]["target_label"]
     feeds = {"bytes": magika_inputs(12)}
     f, q = (
-        onnxruntime.InferenceSession(str(path)).run(None, feeds)[0].astype(np.float64)
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        .run(None, feeds)[0]
+        .astype(np.float64)
         for path in (magika_float(), quantized())
     )
     assert found["relative_error"]["mean"] == pytest.approx(
@@ -55,7 +57,7 @@ def test_values_are_those_of_numpy(capsys, magika_file, quantized):
 def test_a_full_integer_model_takes_its_codes(capsys, digits_file):
     """The float net is given what the codes stand for, the integer outputs are dequantized: eight real samples."""
     found = compared(
-        capsys, digits_tflite_float(), digits_tflite_full_integer(), "--inputs", digits_file, "--limit", 5
+        capsys, digits_tflite_float(), digits_tflite_full_integer(), "--inputs", digits_file, "--cases", 5
     )
     (output,) = found["outputs"].values()
     assert found["calls"] == output["samples"] == 5
@@ -65,11 +67,13 @@ def test_a_full_integer_model_takes_its_codes(capsys, digits_file):
 
 def test_every_output_of_a_pair_across_runtimes(capsys, tmp_path):
     """An int8 TFLite model has a float ONNX reference: three outputs, matched by a mapping."""
-    quantized = open_engine(str(basic_pitch_tflite_int8()))
+    quantized = open_engine(str(basic_pitch_tflite_weight_only()))
     shape = (1, 43844, 1)
     path = tmp_path / "audio.npy"
     np.save(path, np.random.default_rng(5).normal(0, 0.1, shape).astype(np.float32))
-    same = compared(capsys, basic_pitch_tflite(), basic_pitch_tflite_int8(), "--inputs", path)["outputs"]
+    same = compared(capsys, basic_pitch_tflite(), basic_pitch_tflite_weight_only(), "--inputs", path)[
+        "outputs"
+    ]
     names = dict(zip([t.name for t in quantized.outputs], (None,) * 3, strict=True))
     results = open_engine(str(basic_pitch_onnx())).run({"serving_default_input_2:0": np.load(path)})
     floats = open_engine(str(basic_pitch_tflite())).run({quantized.inputs[0].name: np.load(path)})
@@ -79,9 +83,9 @@ def test_every_output_of_a_pair_across_runtimes(capsys, tmp_path):
             key=lambda other: np.abs(results[other] - floats[name]).max(),
         )
     arguments = [f"--map={name}={other}" for name, other in names.items()]
-    across = compared(capsys, basic_pitch_onnx(), basic_pitch_tflite_int8(), "--inputs", path, *arguments)[
-        "outputs"
-    ]
+    across = compared(
+        capsys, basic_pitch_onnx(), basic_pitch_tflite_weight_only(), "--inputs", path, *arguments
+    )["outputs"]
     assert len(across) == 3
     for name, output in across.items():
         assert output["reference"] == names[name]
@@ -149,7 +153,7 @@ def test_layers_of_two_formats(capsys, digits_file, magika_file):
     """Layers of an ONNX and a TFLite model cannot be matched, and the error says so."""
     path = digits_file.with_name("audio.npy")
     np.save(path, np.zeros((1, 43844, 1), np.float32))
-    models = [str(basic_pitch_onnx()), str(basic_pitch_tflite_int8())]
+    models = [str(basic_pitch_onnx()), str(basic_pitch_tflite_weight_only())]
     assert main(["compare", *models, "--inputs", str(path), "--layers"]) == 2
     assert "two ONNX or two TFLite files, not onnx and tflite" in capsys.readouterr().err
 

@@ -8,31 +8,31 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from otel_quantmon.baseline import (
+from otel_quantmon.cli.cases import read_cases
+from otel_quantmon.cli.output import number, progress, table, write_json
+from otel_quantmon.fidelity.baseline import (
     Baseline,
     LatencyStatistics,
     OutputReport,
     ReplayReport,
     check_baseline,
-    load_inputs,
     read_baseline,
     record,
-    split_cases,
     write_baseline,
 )
-from otel_quantmon.cli.output import number, progress, table, write_json
-from otel_quantmon.engines import open_engine
-from otel_quantmon.formats import read_digest
-from otel_quantmon.monitors.fidelity import MIN_BASELINE_SAMPLES
+from otel_quantmon.fidelity.engines import open_engine
+from otel_quantmon.fidelity.windows import MIN_BASELINE_SAMPLES
+from otel_quantmon.models.formats import read_digest
 
 __all__ = ["check_command", "record_command"]
 
 
 def record_command(arguments: Namespace) -> int:
     """Record a baseline; see ``quantmon baseline record --help``."""
-    wanted = open_engine(arguments.model).inputs
-    loaded = load_inputs(arguments.inputs, [tensor.name for tensor in wanted])
-    inputs = split_cases(loaded, wanted, arguments.cases)
+    if not arguments.output.parent.is_dir():
+        # Said before the recording, which may take minutes.
+        raise NotADirectoryError(f"{arguments.output}: there is no folder {str(arguments.output.parent)!r}")
+    inputs = read_cases(arguments.inputs, open_engine(arguments.model).inputs, arguments.cases)
     with progress("Recording", len(inputs)) as done:
         baseline = record(
             arguments.model,
@@ -43,7 +43,11 @@ def record_command(arguments: Namespace) -> int:
             threads=arguments.threads,
             progress=done,
         )
-    write_baseline(arguments.output, baseline)
+    try:
+        write_baseline(arguments.output, baseline)
+    except OSError as error:
+        # Its own file name is that of the temporary file that the baseline is written to first.
+        raise OSError(f"{arguments.output} cannot be written: {error.strerror or error}") from error
     rows = [
         [
             name,

@@ -1,132 +1,117 @@
-"""Arguments, exit codes, and errors as a person wants them: what is wrong and what to do, without a traceback."""
+"""The program ``quantmon``: its parser, exit codes, and errors as a person wants them, without a traceback."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from otel_quantmon._version import __version__
+from otel_quantmon.cli.commands import COMMANDS, GROUPS, Command
+from otel_quantmon.cli.streams import prepare_streams
+from otel_quantmon.errors import CommandError
 
-__all__ = ["main"]
+__all__ = ["STATUSES", "main", "make_parser"]
+
+STATUSES: Mapping[int, str] = MappingProxyType(
+    {
+        0: "all is well",
+        1: "it was carried out, and found what it looks for: a threshold crossed, a run that is worse, a problem",
+        2: "it could not be carried out: a mistake in the arguments, a file or a package that is missing",
+        126: "of `run`: the command cannot be executed",
+        127: "of `run`: there is no such command",
+        130: "interrupted by Ctrl-C",
+        141: "whoever read the output has gone, as `head` does",
+    }
+)
+"""Exit statuses of all commands. ``run`` passes the application's own on; docs/cli.md has this table."""
+
+_WIDTH = 79
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: arguments without the program's name; those of the process by default.
+        argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        0 if all is well, 1 if a check found a threshold crossed, 2 if the command could not be carried out.
+        See `STATUSES`.
     """
-    arguments = _parser().parse_args(argv)
-    logging.basicConfig(format="quantmon: %(message)s", level=logging.WARNING)
-    # Models are loaded by what follows, which takes seconds to import: not for --help.
-    from otel_quantmon.baseline import BaselineError, InputFileError
-    from otel_quantmon.cli.baseline import check_command, record_command
-    from otel_quantmon.cli.comparison import compare_command
-    from otel_quantmon.cli.layers import LayersError
-    from otel_quantmon.engines import EngineError
-    from otel_quantmon.errors import ModelFormatError
-
-    commands = {"record": record_command, "check": check_command, "compare": compare_command}
-    try:
-        return commands[arguments.run](arguments)
-    except (BaselineError, InputFileError, EngineError, LayersError, ModelFormatError, OSError) as error:
-        sys.stderr.write(f"quantmon: error: {error}\n")
+    prepare_streams()
+    given = sys.argv[1:] if argv is None else argv
+    parser = make_parser()
+    if not given:
+        # Whoever gives nothing asks what there is to give.
+        parser.print_help(sys.stderr)
         return 2
+    arguments = parser.parse_args(given)
+    logging.basicConfig(format="quantmon: %(message)s", level=logging.WARNING)
+    command: Command = arguments.command
+    try:
+        status = command.run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Python would try to write the rest at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except CommandError as error:
+        sys.stderr.write(f"quantmon: error: {error}\n")
+        return 2
+    except OSError as error:
+        named = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
+        sys.stderr.write(f"quantmon: error: {named}\n")
+        return 2
+    return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="quantmon", description=_DESCRIPTION)
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. What it parses has the `Command` as ``command`` and the parser as ``root``."""
+    parser = argparse.ArgumentParser(
+        prog="quantmon",
+        description=_paragraphs(
+            "Watch quantized models run; measure how far they are from their float originals, and what has changed."
+        ),
+        epilog=_statuses(STATUSES.items()) + "\n\n`quantmon COMMAND --help` has examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"otel-quantmon {__version__}")
+    parser.set_defaults(root=parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    baseline = commands.add_parser("baseline", help="record or check a golden baseline")
-    actions = baseline.add_subparsers(required=True, metavar="ACTION")
-    record = actions.add_parser("record", help="record what a model gives on inputs")
-    record.add_argument("model", metavar="MODEL", help="the quantized model, ONNX or TFLite")
-    record.add_argument("--reference", metavar="FLOAT", help="its float original")
-    _add_inputs(record)
-    _add_threads(record)
-    record.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="BASELINE", help=".safetensors to write"
-    )
-    record.add_argument(
-        "--cases", type=_positive, metavar="N", help="take N calls; divide a single batch into as many"
-    )
-    record.add_argument(
-        "--name", help="the model's name, if it has another one in telemetry than by its file"
-    )
-    record.set_defaults(run="record")
-
-    check = actions.add_parser(
-        "check", help="replay a baseline on a model and report; exit code 1 if it got worse"
-    )
-    check.add_argument("baseline", type=Path, metavar="BASELINE")
-    check.add_argument("model", metavar="MODEL")
-    _add_threads(check)
-    _add_output(check)
-    check.set_defaults(run="check")
-
-    compare = commands.add_parser("compare", help="compare a quantized model with its float original")
-    compare.add_argument("float", metavar="FLOAT")
-    compare.add_argument("quantized", metavar="QUANTIZED")
-    _add_inputs(compare)
-    compare.add_argument("--limit", type=_positive, metavar="N", help="compare the first N calls only")
-    compare.add_argument("--layers", action="store_true", help="name the layers where the error enters")
-    _add_threads(compare)
-    _add_output(compare)
-    compare.set_defaults(run="compare")
+    places: dict[str, Any] = {"": commands}
+    for name, command in COMMANDS.items():
+        group, _, last = name.rpartition(" ")
+        if group not in places:
+            made = commands.add_parser(group, help=GROUPS[group], description=GROUPS[group])
+            places[group] = made.add_subparsers(required=True, metavar="COMMAND")
+        own = places[group].add_parser(
+            last,
+            help=command.summary,
+            description=_paragraphs(command.description),
+            epilog="\n  ".join(["examples:", *command.examples]) + "\n\n" + _statuses(command.statuses),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.prepare_parser(own)
+        own.set_defaults(command=command)
     return parser
 
 
-_DESCRIPTION = "Tell how far a quantized model is from its float original, and whether that has changed."
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(textwrap.fill(paragraph, _WIDTH) for paragraph in text.split("\n\n"))
 
 
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--inputs",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help=".npy of the only input, or .npz or .safetensors of arrays named as the inputs, "
-        "or as CALL/INPUT (0/image, 1/image...) for several calls",
-    )
-    parser.add_argument(
-        "--map",
-        action="append",
-        default=[],
-        type=_pair,
-        metavar="NAME=REFERENCE",
-        help="an input or output that is called otherwise in the float model; may be repeated",
-    )
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
-
-
-def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--threads", type=_positive, default=1, metavar="N", help="that one run may use (default: 1)"
-    )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("give a whole number from 1")
-    return value
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, reference = text.partition("=")
-    if not (name and separator and reference):
-        raise argparse.ArgumentTypeError("give NAME=REFERENCE")
-    return name, reference
+def _statuses(statuses: Iterable[tuple[int | str, str]]) -> str:
+    lines = [
+        textwrap.fill(meaning, _WIDTH, initial_indent=f"  {status:<5}", subsequent_indent=" " * 7)
+        for status, meaning in statuses
+    ]
+    return "\n".join(["exit status:", *lines])

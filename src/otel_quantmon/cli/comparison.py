@@ -7,21 +7,27 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
-from otel_quantmon.baseline import load_inputs, split_cases
-from otel_quantmon.cli.layers import LayerReport, break_down
+from otel_quantmon.cli.cases import read_cases
 from otel_quantmon.cli.output import number, progress, table, write_json
-from otel_quantmon.engines import Engine, feed, open_engine
-from otel_quantmon.monitors.comparison import Comparison, compare
-from otel_quantmon.monitors.inputs import check_tensor
-from otel_quantmon.monitors.measures import Measures
+from otel_quantmon.fidelity.engines import Engine, EngineError, feed, open_engine
+from otel_quantmon.fidelity.layers.breakdown import LayerReport, break_down
+from otel_quantmon.fidelity.numerics.comparison import Comparison, compare
+from otel_quantmon.fidelity.numerics.measures import Measures
+from otel_quantmon.fidelity.numerics.speedup import SHORTEST, speedup, time_in_turns
+from otel_quantmon.fidelity.numerics.tensor_checks import check_tensor
 
 __all__ = ["ModelComparison", "OutputComparison", "compare_command", "compare_models"]
 
 # Of these many calls: intermediate tensors are many, and an error that enters does so at each call.
 _LAYER_CALLS = 8
+
+# Calls that both models are timed with, seconds that this takes, as far as the fewest rounds allow, and rounds at most.
+_TIMED_CALLS = 8
+_TIMING = 1.0
+_MOST_ROUNDS = 400
 
 
 @dataclass(slots=True)
@@ -29,11 +35,11 @@ class OutputComparison:
     """One output over all calls.
 
     Attributes:
-        reference: its name in the float model, None if there is none.
-        samples: measures of each call that gave a sample.
-        equal_shares: for labels.
-        reasons: why calls gave no sample, and how many.
-        nonfinite: elements that are NaN or infinite in one model alone.
+        reference: Name of the output in the float model, None if there is none.
+        samples: Measures of each call that gave a sample.
+        equal_shares: Shares of equal elements of each call, for labels.
+        reasons: Why calls gave no sample, and how many.
+        nonfinite: Elements that are NaN or infinite in one model alone.
     """
 
     reference: str | None = None
@@ -58,7 +64,13 @@ class OutputComparison:
 
 @dataclass(slots=True)
 class ModelComparison:
-    """Two models over all calls; durations in seconds, on one thread each unless asked otherwise."""
+    """Two models over all calls.
+
+    Attributes:
+        outputs: Comparisons of the outputs, by name.
+        clip_ratios: Clip ratios of each call, by input.
+        float_durations, quantized_durations: Seconds of runs that were made in turns, as many of each.
+    """
 
     outputs: dict[str, OutputComparison] = field(default_factory=dict[str, OutputComparison])
     clip_ratios: dict[str, list[float]] = field(default_factory=dict[str, "list[float]"])
@@ -71,10 +83,13 @@ def compare_command(arguments: Namespace) -> int:
     quantized = open_engine(arguments.quantized, threads=arguments.threads)
     original = open_engine(arguments.float, threads=arguments.threads)
     mapping = dict(arguments.map)
-    loaded = load_inputs(arguments.inputs, [tensor.name for tensor in quantized.inputs])
-    calls = split_cases(loaded, quantized.inputs)[: arguments.limit]
+    _check_order(arguments.float, original, arguments.quantized, quantized)
+    calls = read_cases(arguments.inputs, quantized.inputs, arguments.cases)
     with progress("Comparing", len(calls)) as done:
         result = compare_models(original, quantized, calls, mapping, done)
+    result.float_durations, result.quantized_durations = time_models(
+        original, quantized, calls[:_TIMED_CALLS], mapping, one_thread=arguments.threads == 1
+    )
     layers: list[LayerReport] | None = None
     if arguments.layers:
         some = calls[:_LAYER_CALLS]
@@ -84,7 +99,23 @@ def compare_command(arguments: Namespace) -> int:
         write_json(_as_json(result, len(calls), layers))
     else:
         _show(result, len(calls), layers)
+    if not any(output.samples or output.equal_shares for output in result.outputs.values()):
+        sys.stderr.write("quantmon: error: no output could be compared; the reasons are in the report\n")
+        return 2
     return 0
+
+
+def _check_order(float_path: str, original: Engine, quantized_path: str, quantized: Engine) -> None:
+    """Refuse two models in the wrong order, where their files show which is the quantized one.
+
+    Raises:
+        EngineError: The two are in the wrong order.
+    """
+    if quantized.facts.scheme == "none" and original.facts.scheme not in ("none", "unknown"):
+        raise EngineError(
+            f"FLOAT {float_path!r} is quantized ({original.facts.scheme}) and QUANTIZED {quantized_path!r} is not: "
+            f"give them in the other order, quantmon compare {quantized_path} {float_path} ..."
+        )
 
 
 def compare_models(
@@ -97,14 +128,14 @@ def compare_models(
     """Run both models on the same inputs, in order, from their initial states.
 
     Args:
-        original: the float model.
-        quantized: the model that is judged; its names are used.
-        calls: inputs of the quantized model.
-        mapping: its names to those of the original, where they differ.
-        progress: called after each call with the number done so far.
+        original: The float model.
+        quantized: The model that is compared; its names are used.
+        calls: Inputs of the quantized model.
+        mapping: Names of the quantized model to those of the original, where they differ.
+        progress: A function that is called after each call with the number done so far.
 
     Raises:
-        EngineError: a model refuses the inputs.
+        EngineError: A model refuses the inputs.
     """
     result = ModelComparison()
     facts = {tensor.name: tensor for tensor in (*quantized.inputs, *quantized.outputs)}
@@ -113,14 +144,14 @@ def compare_models(
     quantized.reset()
     for done, inputs in enumerate(calls, start=1):
         feeds = feed(inputs, facts, original.inputs, mapping)
-        began = perf_counter()
-        outputs = quantized.run(inputs)
-        between = perf_counter()
-        references = original.run(feeds)
-        result.quantized_durations.append(between - began)
-        result.float_durations.append(perf_counter() - between)
+        outputs, references = quantized.run(inputs), original.run(feeds)
         for one in compare(
-            outputs, references, facts=facts, reference_facts=reference_facts, mapping=mapping
+            outputs,
+            references,
+            inputs=inputs,
+            facts=facts,
+            reference_facts=reference_facts,
+            mapping=mapping,
         ):
             result.outputs.setdefault(one.output, OutputComparison()).add(one)
         for name, array in inputs.items():
@@ -131,6 +162,36 @@ def compare_models(
     return result
 
 
+def time_models(
+    original: Engine,
+    quantized: Engine,
+    calls: Sequence[Mapping[str, Any]],
+    mapping: Mapping[str, str],
+    *,
+    one_thread: bool,
+) -> tuple[list[float], list[float]]:
+    """Seconds that both models take for some of the calls, run in turns; see `time_in_turns`.
+
+    Args:
+        original, quantized, calls, mapping: See `compare_models`. The models are left in whatever state they end in.
+        one_thread: True if each runs on the calling thread alone. Then its processor time is taken, in which the other
+            load of the machine does not count.
+
+    Raises:
+        EngineError: A model refuses the inputs.
+    """
+    facts = {tensor.name: tensor for tensor in quantized.inputs}
+    feeds = [feed(inputs, facts, original.inputs, mapping) for inputs in calls]
+    # Two rounds with each call, so that it meets the models in both orders.
+    return time_in_turns(
+        lambda number: original.run(feeds[number // 2 % len(calls)]),
+        lambda number: quantized.run(calls[number // 2 % len(calls)]),
+        thread_time if one_thread else perf_counter,
+        _TIMING,
+        most=_MOST_ROUNDS,
+    )
+
+
 def _as_json(result: ModelComparison, calls: int, layers: list[LayerReport] | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "calls": calls,
@@ -139,7 +200,8 @@ def _as_json(result: ModelComparison, calls: int, layers: list[LayerReport] | No
         "latency": {
             "float_median": median(result.float_durations),
             "quantized_median": median(result.quantized_durations),
-            "speedup": median(result.float_durations) / median(result.quantized_durations),
+            "rounds": len(result.quantized_durations),
+            "speedup": speedup(result.float_durations, result.quantized_durations),
         },
     }
     if layers is not None:
@@ -209,9 +271,14 @@ def _show(result: ModelComparison, calls: int, layers: list[LayerReport] | None)
     for name, ratios in result.clip_ratios.items():
         sys.stdout.write(f"input {name}: {fmean(ratios):.4%} of the values are out of range\n")
     float_time, quantized_time = median(result.float_durations), median(result.quantized_durations)
+    ratio = speedup(result.float_durations, result.quantized_durations)
     sys.stdout.write(
         f"median latency: float {float_time * 1e3:.3g} ms, quantized {quantized_time * 1e3:.3g} ms "
-        f"(speedup {float_time / quantized_time:.2f})\n"
+        + (
+            f"(speedup {ratio:.2f})\n"
+            if ratio is not None
+            else f"(no speedup is given under {SHORTEST * 1e3:g} ms, where much of it is the call itself)\n"
+        )
     )
     if layers:
         sys.stdout.write("\n")

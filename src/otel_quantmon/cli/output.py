@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["number", "progress", "table", "write_json"]
+__all__ = ["finite", "number", "progress", "table", "write_json"]
+
+_NUMBER = re.compile(r"-|[-+]?[\d,]+(\.\d+)?(e[-+]?\d+)?( ?[%µmn]?s?)")
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number for a table; a dash for none."""
+    """Return a number for a table; a dash for none."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table to the standard output: by rich on a terminal, if it is installed, else in plain columns.
 
-    The first column is text, the others are numbers.
+    Columns of numbers alone stand on the right, as numbers do.
     """
+    right = [all(_NUMBER.fullmatch(row[place]) for row in rows) for place in range(len(columns))]
     if sys.stdout.isatty():
         try:
             from rich.console import Console
             from rich.table import Table
+            from rich.text import Text
         except ImportError:
             pass
         else:
-            shown = Table(title=title, title_justify="left")
+            shown = Table(title=Text(title), title_justify="left")
             for place, column in enumerate(columns):
-                shown.add_column(column, justify="right" if place else "left", overflow="fold")
+                shown.add_column(Text(column), justify="right" if right[place] else "left", overflow="fold")
             for row in rows:
-                # Names of tensors may hold brackets, which rich takes for markup.
-                shown.add_row(*(cell.replace("[", r"\[") for cell in row))
+                # As text: names of tensors may hold brackets, which rich takes for markup.
+                shown.add_row(*map(Text, row))
             Console().print(shown)
             return
     widths = [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
     sys.stdout.write(f"{title}\n")
     for row in (columns, *rows):
         cells = [
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if on_right else cell.ljust(width)
+            for cell, width, on_right in zip(row, widths, right, strict=True)
         ]
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
     sys.stdout.write("\n")
@@ -50,7 +55,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def write_json(value: Any) -> None:
     """Write ``value`` to the standard output; a number that JSON has no way to write becomes null."""
-    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager
@@ -70,9 +75,10 @@ def progress(title: str, total: int) -> Generator[Callable[[int], object], None,
     yield lambda _: None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """``value`` with None for each number that JSON has no way to write."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]  JSON
+        return {key: finite(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]  JSON
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]  # pyright: ignore[reportUnknownVariableType]  JSON
+        return [finite(item) for item in value]  # pyright: ignore[reportUnknownVariableType]  JSON
     return None if isinstance(value, float) and not math.isfinite(value) else value
