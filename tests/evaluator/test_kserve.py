@@ -1,0 +1,272 @@
+"""What KServe's logger sends becomes samples: both protocols, both halves in any order; what is wrong is counted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from exported import Exported
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_quantmon.evaluator import kserve, receiving
+from otel_quantmon.evaluator.directory import DirectorySource
+from otel_quantmon.evaluator.kserve import KServeSource
+from otel_quantmon.evaluator.kserve_payload import PayloadError, read_payload
+from otel_quantmon.evaluator.source import EvaluatorError
+from otel_quantmon.evaluator.worker import EvaluatorWorker
+from otel_quantmon.fidelity.remote.record import SampleRecord, decode
+
+from .conftest import LEASE, errors, outcomes
+
+Calls = list[tuple[dict[str, Any], dict[str, Any]]]
+RECORDED = Path(__file__).parent / "recorded" / "kserve-sklearn-iris.json"
+
+
+class Opened:
+    """A source, and what it has counted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.counted: Counter[str] = Counter()
+        self.directory = directory
+        self.source = KServeSource(
+            "127.0.0.1", 0, str(directory), LEASE, lambda one: self.counted.update([one])
+        )
+
+    def post(self, body: bytes, headers: dict[str, str]) -> int:
+        """The status of a request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.source.port, timeout=30)
+        connection.request("POST", "/", body, headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    def send(self, kind: str, body: bytes, identity: str = "1", **more: str) -> int:
+        """One half, as KServe's logger sends it: in the binary mode of CloudEvents over HTTP."""
+        attributes = {
+            "specversion": "1.0",
+            "type": f"org.kubeflow.serving.inference.{kind}",
+            "source": "http://localhost:9081/",
+            "id": identity,
+            "time": "2026-04-10T00:23:26.0789529Z",
+            "inferenceservicename": "magika_int8",
+            "namespace": "shop",
+            "component": "predictor",
+            "endpoint": "default",
+            "metadata": "{}",
+        }
+        headers = {f"Ce-{name.title()}": value for name, value in (attributes | more).items()}
+        return self.post(body, headers | {"Content-Type": "application/json"})
+
+    def samples(self) -> list[SampleRecord]:
+        """What is in the directory."""
+        return [decode(path.read_bytes()) for path in sorted((self.directory / "new").iterdir())]
+
+
+@pytest.fixture
+def opened(directory: Path) -> Iterator[Opened]:
+    made = Opened(directory)
+    yield made
+    made.source.close()
+
+
+def version_2(key: str, tensors: dict[str, Any], *, binary: bool = False, **more: Any) -> bytes:
+    """A body of the V2 protocol; with the binary extension, the data behind the text."""
+    kinds = {"int32": "INT32", "float32": "FP32", "int64": "INT64"}
+    listed = [
+        {"name": name, "shape": list(array.shape), "datatype": kinds[array.dtype.name]}
+        | ({"parameters": {"binary_data_size": array.nbytes}} if binary else {"data": array.ravel().tolist()})
+        for name, array in tensors.items()
+    ]
+    text = json.dumps({"id": "1", **more, key: listed}).encode()
+    return text + b"".join(array.tobytes() for array in tensors.values()) if binary else text
+
+
+def test_a_recorded_example_of_kserve_is_a_sample(opened: Opened) -> None:
+    """Both events of the documentation's example, structured as Knative may pass them on: values, time and service."""
+    for event in json.loads(RECORDED.read_text())["events"]:
+        body = json.dumps(event).encode()
+        assert opened.post(body, {"Content-Type": "application/cloudevents+json; charset=utf-8"}) == 200
+    (sample,) = opened.samples()
+    assert (sample.model, sample.service, sample.host) == (
+        "sklearn-iris",
+        "default/sklearn-iris",
+        "127.0.0.1",
+    )
+    assert sample.time == 1618014206_078952900
+    assert sample.inputs["instances"].tolist() == [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
+    assert sample.outputs["predictions"].tolist() == [1, 1]
+    assert (sample.trace_id, sample.digest) == (0, None)
+    assert opened.counted == {}
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_calls_of_the_second_protocol_are_evaluated(
+    binary: bool,
+    opened: Opened,
+    calls: Calls,
+    worker: Callable[..., EvaluatorWorker],
+    exported: Exported,
+    made: Callable[..., SampleRecord],
+    put: Callable[..., None],
+) -> None:
+    """As numbers in the text and as bytes behind it, either half first: the error of the same call by the SDK."""
+    for number, (inputs, outputs) in enumerate(calls):
+        halves = [
+            ("request", version_2("inputs", inputs, binary=binary)),
+            (
+                "response",
+                version_2("outputs", outputs, binary=binary, model_name="magika_int8", model_version="3"),
+            ),
+        ]
+        for kind, body in halves[:: 1 if number % 2 else -1]:
+            assert opened.send(kind, body, str(number)) == 200
+    assert {(one.model, one.version) for one in opened.samples()} == {("magika_int8", "3")}
+    worker(source=DirectorySource(str(opened.directory), LEASE)).run(until_empty=True)
+    assert outcomes(exported) == {"evaluated": len(calls)}
+    by_kserve = errors(exported).sum
+    put(*(made(number) for number in range(len(calls))))
+    worker("sdk").run(until_empty=True)
+    total = sum(point.sum for point in exported.points("quantmon.output.error"))
+    assert total == pytest.approx(2 * by_kserve, rel=1e-5)
+
+
+def test_the_trace_is_that_of_the_call(opened: Opened, calls: Calls) -> None:
+    """Where the logger adds the header of the call; that of the event itself is of its way here."""
+    inputs, outputs = calls[0]
+    header = {"Traceparent": ["00-000000000000000000000000000000ab-00000000000000cd-01"]}
+    opened.send("request", version_2("inputs", inputs), metadata=json.dumps(header))
+    opened.send("response", version_2("outputs", outputs))
+    (sample,) = opened.samples()
+    assert (sample.trace_id, sample.span_id) == (0xAB, 0xCD)
+
+
+def test_a_pair_that_is_sent_twice_is_one_sample(opened: Opened, calls: Calls) -> None:
+    """It has the same identity, by which it is counted once; a half that comes twice is one half."""
+    inputs, outputs = calls[0]
+    for _ in range(2):
+        opened.send("request", version_2("inputs", inputs))
+        opened.send("request", version_2("inputs", inputs))
+        opened.send("response", version_2("outputs", outputs))
+    (sample,) = opened.samples()
+    assert len(sample.id) == 32
+    opened.send("request", version_2("inputs", inputs), namespace="other")
+    opened.send("response", version_2("outputs", outputs), namespace="other")
+    assert len({one.id for one in opened.samples()}) == 2
+
+
+def test_halves_that_stay_alone_are_counted(
+    opened: Opened, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute one is let go of; its other half, if it is late, stays alone as well."""
+    inputs, outputs = calls[0]
+    opened.send("request", version_2("inputs", inputs))
+    opened.source.claim(1, 0.0)
+    assert opened.counted == {}
+    monkeypatch.setattr(kserve, "_WAIT", 0.0)
+    opened.source.claim(1, 0.0)
+    assert opened.counted == {"unpaired": 1}
+    opened.send("response", version_2("outputs", outputs))
+    opened.source.claim(1, 0.0)
+    assert opened.counted == {"unpaired": 2}
+    assert opened.samples() == []
+
+
+def test_what_is_wrong_is_counted_and_others_go_on(
+    opened: Opened, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another event, damaged bodies, a failed call, too much: each by what it is, and none ends the source."""
+    inputs, outputs = calls[0]
+    whole = version_2("inputs", inputs)
+    assert opened.post(b"{}", {"Content-Type": "application/json"}) == 400
+    assert opened.send("outlier", whole) == 400
+    assert opened.send("request", whole[:-9]) == 400
+    assert opened.send("request", b'{"instances": [[1, 2], [3]]}') == 400
+    assert opened.post(b"[", {"Content-Type": "application/cloudevents+json"}) == 400
+    assert opened.counted == {"rejected": 5}
+    opened.send("request", whole, "failed")
+    assert opened.send("response", b'{"error": "no"}', "failed", statuscode="422") == 200
+    assert opened.counted["failed"] == 1
+    monkeypatch.setattr(receiving, "_LARGEST", len(whole) - 1)
+    assert opened.send("request", whole) == 413
+    assert opened.counted["dropped_size"] == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(kserve, "_MOST_BYTES", len(whole) - 1)
+    opened.send("request", whole)
+    assert opened.counted["dropped_bytes"] == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(kserve, "_MOST_WAITING", 1)
+    opened.send("request", whole, "a")
+    opened.send("request", whole, "b")
+    assert opened.counted["dropped_queue"] == 1
+    opened.send("response", version_2("outputs", outputs), "b")
+    assert len(opened.samples()) == 1
+
+
+@given(st.binary(max_size=200), st.booleans(), st.none() | st.integers(0, 300))
+def test_any_body_is_read_or_refused(body: bytes, response: bool, length: int | None) -> None:
+    """The only error is the one that the source knows."""
+    with pytest.raises(PayloadError):
+        read_payload(body, length, response=response)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_tensor = st.fixed_dictionaries(
+    {
+        "name": _json,
+        "shape": st.lists(st.integers(-1, 4), max_size=3) | _json,
+        "datatype": st.sampled_from(["FP32", "INT8", "BYTES", "BOOL", "FP99"]) | _json,
+    },
+    optional={
+        "data": _json,
+        "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-2, 9) | _json}),
+    },
+)
+
+
+@given(st.lists(_tensor, min_size=1, max_size=2) | _json, st.binary(max_size=12))
+def test_any_tensors_are_read_or_refused(tensors: Any, binary: bytes) -> None:
+    """What is nearly a request too: it has arrays of the shapes that it says, or is refused."""
+    try:
+        payload = read_payload(json.dumps({"inputs": tensors}).encode() + binary, response=False)
+    except PayloadError:
+        return
+    assert all(isinstance(array, np.ndarray) for array in payload.tensors.values())
+
+
+def test_other_forms_of_tensors() -> None:
+    """Named instances and columns of the first protocol, texts, and texts as bytes."""
+    rows = read_payload(b'{"instances": [{"a": [1, 2], "b": 0.5}, {"a": [3, 4], "b": 1}]}', response=False)
+    assert {name: array.tolist() for name, array in rows.tensors.items()} == {
+        "a": [[1, 2], [3, 4]],
+        "b": [0.5, 1.0],
+    }
+    columns = read_payload(b'{"outputs": {"y": [[0.1]]}}', response=True)
+    assert columns.tensors["y"].shape == (1, 1)
+    words = read_payload(b'{"predictions": ["cat", "dog"]}', response=True)
+    assert words.tensors["predictions"].tolist() == ["cat", "dog"]
+    data = b"".join(struct.pack("<I", len(word)) + word for word in (b"ab", b"c"))
+    head = {
+        "inputs": [
+            {"name": "t", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(data)}}
+        ]
+    }
+    texts = read_payload(json.dumps(head).encode() + data, response=False)
+    assert texts.tensors["t"].tolist() == ["ab", "c"]
+
+
+def test_an_address_that_is_taken_is_told(opened: Opened) -> None:
+    """With the address."""
+    with pytest.raises(EvaluatorError, match="cannot be listened on"):
+        KServeSource("127.0.0.1", opened.source.port, str(opened.directory), LEASE, lambda _: None)
