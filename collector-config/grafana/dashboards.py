@@ -1,6 +1,6 @@
 """Writes the dashboards: ``python dashboards.py`` (needs ``pip install grafana-foundation-sdk``).
 
-The files in ``dashboards/`` are what Grafana reads; change ``panels.py`` and run this.
+The files in ``dashboards/`` are what Grafana reads; change a ``board_*.py`` and run this.
 """
 
 # ruff: noqa: INP001 - scripts beside what they write, not a package
@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from grafana_foundation_sdk.builders import common, heatmap, prometheus, stat, table, timeseries
+from board_cost import COST
+from board_fleet import FLEET
+from board_model import ONE_MODEL
+from grafana_foundation_sdk.builders import (
+    common,
+    heatmap,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
 from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import GraphTresholdsStyleMode, TooltipDisplayMode
@@ -19,23 +30,25 @@ from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
     DataSourceRef,
+    FieldColorModeId,
     Threshold,
     ThresholdsMode,
     VariableRefresh,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from panels import COST, FLEET, ONE_MODEL, Panel
+from panels import Panel
 
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 FORMATS: Final = {"heatmap": PromQueryFormat.HEATMAP, "table": PromQueryFormat.TABLE}
 
-AnyPanel = timeseries.Panel | stat.Panel | heatmap.Panel | table.Panel
+AnyPanel = timeseries.Panel | statetimeline.Panel | stat.Panel | heatmap.Panel | table.Panel
 
 
 def panel(described: Panel) -> AnyPanel:
     """Grafana's panel of a described one."""
     kinds = {
         "lines": timeseries.Panel,
+        "states": statetimeline.Panel,
         "number": stat.Panel,
         "heatmap": heatmap.Panel,
         "table": table.Panel,
@@ -59,6 +72,9 @@ def panel(described: Panel) -> AnyPanel:
         if described.limit is not None:
             dashed = common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED)
             built = built.thresholds_style(dashed)
+    if isinstance(built, statetimeline.Panel):
+        built = built.color_scheme(board.FieldColor().mode(FieldColorModeId.THRESHOLDS)).merge_values(True)
+        built = built.legend(common.VizLegendOptions().show_legend(False))
     for position, (expression, legend) in enumerate(described.queries):
         query = prometheus.Dataquery().datasource(SOURCE).expr(expression).ref_id(chr(ord("A") + position))
         query = query.legend_format(legend or "__auto").exemplar(described.exemplars)
@@ -69,7 +85,7 @@ def panel(described: Panel) -> AnyPanel:
 
 
 def choice(name: str, label: str, values: str) -> board.QueryVariable:
-    """A variable whose values Prometheus gives."""
+    """Return a variable whose values Prometheus gives."""
     return (
         board.QueryVariable(name)
         .label(label)
@@ -83,7 +99,7 @@ def choice(name: str, label: str, values: str) -> board.QueryVariable:
 
 
 def dashboard(uid: str, title: str, rows: Sequence[Panel | str], *, by_model: bool = False) -> str:
-    """A dashboard as Grafana's JSON, linked to the others of the project."""
+    """Return a dashboard as Grafana's JSON, linked to the others of the project."""
     links = board.DashboardLink("Quantized models").type(DashboardLinkType.DASHBOARDS).tags(["quantmon"])
     built = (
         board.Dashboard(title)

@@ -20,7 +20,7 @@ spec:
 
 
 def rendered() -> str:
-    """The resource, with the rules' text as it is."""
+    """Return the resource, with the rules' text as it is."""
     text = HEAD
     for file in sorted((HERE.parent / "prometheus" / "rules").glob("*.yml")):
         _, _, groups = file.read_text().partition("\ngroups:\n")

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.metrics import Meter
 
 from otel_quantmon import semconv
-from otel_quantmon.semconv import ERROR_TYPE, MODEL_ATTRIBUTES, Metric
+from otel_quantmon.semconv import ERROR_TYPE, MODEL_ATTRIBUTES, Event, Metric
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,7 @@ CONSTANTS: Mapping[str, object] = {
     name: value for name, value in vars(semconv).items() if name.isupper() and not name.startswith("_")
 }
 METRICS = {value.name: value for value in CONSTANTS.values() if isinstance(value, Metric)}
+EVENTS = {value.name: value for value in CONSTANTS.values() if isinstance(value, Event)}
 ATTRIBUTES = {
     value
     for value in CONSTANTS.values()
@@ -51,8 +52,12 @@ PROMISED_METRICS = {
     ("quantmon.reference.evaluations", "counter", "{evaluation}"),
     ("quantmon.speedup", "observable_gauge", "1"),
     ("quantmon.anomalies", "counter", "{anomaly}"),
+    ("quantmon.anomaly.active", "observable_gauge", "1"),
     ("quantmon.spans.suppressed", "counter", "{span}"),
     ("quantmon.overhead.duration", "observable_counter", "s"),
+    ("quantmon.fleet.anomaly.active", "observable_gauge", "1"),
+    ("quantmon.fleet.golden.error_ratio", "observable_gauge", "1"),
+    ("quantmon.fleet.size", "observable_gauge", "{host}"),
 }
 PROMISED_MODEL_ATTRIBUTES = (
     "quantmon.model.name",
@@ -73,7 +78,10 @@ PROMISED_METRIC_ATTRIBUTES = {
     "quantmon.memory.type",
     "quantmon.tensor.direction",
     "quantmon.nonfinite.outcome",
-    "quantmon.overhead.room",
+    "quantmon.overhead.phase",
+    "quantmon.fleet.scope",
+    "quantmon.fleet.host",
+    "quantmon.fleet.lacking",
 }
 PROMISED_INFO_ATTRIBUTES = {
     "quantmon.model.digest",
@@ -91,6 +99,29 @@ PROMISED_SPAN_ONLY_ATTRIBUTES = {
     "quantmon.batch.size",
     "quantmon.warmup",
 }
+PROMISED_EVENTS = {
+    "quantmon.anomaly.entered", "quantmon.anomaly.left", "quantmon.model.far_from_float", "quantmon.sample",
+    "quantmon.fleet.anomaly.entered", "quantmon.fleet.anomaly.left", "quantmon.fleet.hosts.disagree",
+}  # fmt: skip
+PROMISED_EVENT_ONLY_ATTRIBUTES = {
+    "quantmon.anomaly.models",
+    "quantmon.anomaly.value",
+    "quantmon.anomaly.baseline",
+    "quantmon.anomaly.statistic",
+    "quantmon.anomaly.evidence",
+    "quantmon.anomaly.observations",
+    "quantmon.anomaly.since",
+    "quantmon.anomaly.cause",
+    "quantmon.anomaly.layer",
+    "quantmon.anomaly.remedy",
+    "quantmon.baseline.source",
+    "quantmon.fleet.hosts",
+    "quantmon.fleet.versions",
+    "quantmon.fleet.services",
+    "quantmon.sample.id",
+    "quantmon.sample.format",
+    "quantmon.sample.location",
+}
 PROMISED_VALUES = {
     "quantmon.runtime.name": {"onnxruntime", "tflite", "litert"},
     "quantmon.quantization.scheme": {
@@ -98,19 +129,24 @@ PROMISED_VALUES = {
     },
     "quantmon.model.format": {"onnx", "ort", "tflite", "unknown"},
     "quantmon.statistic": {"mean", "p50", "p95", "p99", "last", "max"},
-    "quantmon.reference.source": {"shadow", "golden"},
+    "quantmon.reference.source": {"shadow", "golden", "remote"},
     "quantmon.reference.outcome": {
         "evaluated", "degenerate", "nonfinite", "incomparable", "failed",
-        "dropped_queue", "dropped_bytes", "dropped_concurrency", "dropped_shutdown",
+        "sent", "rejected", "withheld", "unpaired",
+        "dropped_queue", "dropped_bytes", "dropped_size", "dropped_concurrency", "dropped_shutdown",
     },
     "quantmon.anomaly.type": {
         "latency_drift", "timeout", "relative_error", "clipping", "nonfinite", "fallback",
-        "memory_growth", "disagreement",
+        "memory_growth", "disagreement", "stall", "error_rate", "cosine", "output_distribution",
+        "input_distribution", "speedup", "model_changed",
     },
+    "quantmon.anomaly.cause": {"data", "machine", "file", "provider", "host", "application", "unknown"},
+    "quantmon.baseline.source": {"learnt", "kept", "recorded", "none"},
     "quantmon.memory.type": {"model_file", "tensor_arena", "io", "load_rss", "process_rss"},
     "quantmon.tensor.direction": {"input", "output"},
     "quantmon.nonfinite.outcome": {"propagated", "masked", "generated"},
-    "quantmon.overhead.room": {"call", "drain", "collect", "load", "worker"},
+    "quantmon.overhead.phase": {"call", "drain", "collect", "load", "worker"},
+    "quantmon.fleet.scope": {"everywhere", "version", "service", "host", "unknown"},
 }  # fmt: skip
 
 
@@ -124,8 +160,15 @@ class TestPromises:
     def test_attributes(self) -> None:
         """Every promised attribute has a constant, and there is no constant without a promise."""
         assert ATTRIBUTES == (
-            PROMISED_METRIC_ATTRIBUTES | PROMISED_INFO_ATTRIBUTES | PROMISED_SPAN_ONLY_ATTRIBUTES
+            PROMISED_METRIC_ATTRIBUTES
+            | PROMISED_INFO_ATTRIBUTES
+            | PROMISED_SPAN_ONLY_ATTRIBUTES
+            | PROMISED_EVENT_ONLY_ATTRIBUTES
         )
+
+    def test_events(self) -> None:
+        """Every promised event is there, and no other."""
+        assert set(EVENTS) == PROMISED_EVENTS
 
     def test_values(self) -> None:
         """Each enumerated attribute has the promised values."""
@@ -146,8 +189,10 @@ class TestPromises:
         assert others == {"quantmon.overhead.duration"}
 
     def test_every_attribute_is_used(self) -> None:
-        """Each attribute is on the span or on a metric: none is a dead name."""
-        used = set(semconv.SPAN_ATTRIBUTES).union(*(m.attributes for m in METRICS.values()))
+        """Each attribute is on the span, on a metric or on an event: none is a dead name."""
+        used = set(semconv.SPAN_ATTRIBUTES).union(
+            *(m.attributes for m in (*METRICS.values(), *EVENTS.values()))
+        )
         assert used == ATTRIBUTES
         assert set(semconv.SPAN_ATTRIBUTES) >= PROMISED_SPAN_ONLY_ATTRIBUTES
 

@@ -11,14 +11,17 @@ import pytest
 import yaml
 
 from otel_quantmon import semconv
-from otel_quantmon.semconv import ERROR_TYPE, MODEL_ATTRIBUTES, Metric
+from otel_quantmon.semconv import ERROR_TYPE, MODEL_ATTRIBUTES, Event, Metric
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = ROOT / "semconv" / "registry"
 DOCUMENTATION = ROOT / "docs" / "telemetry.md"
 
 METRICS = {value.name: value for value in vars(semconv).values() if isinstance(value, Metric)}
-ATTRIBUTES = set(semconv.SPAN_ATTRIBUTES).union(*(metric.attributes for metric in METRICS.values()))
+EVENTS = {value.name: value for value in vars(semconv).values() if isinstance(value, Event)}
+ATTRIBUTES = set(semconv.SPAN_ATTRIBUTES).union(
+    *(one.attributes for one in (*METRICS.values(), *EVENTS.values()))
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,16 @@ class TestRegistry:
         }
         assert all(id_ == f"metric.{g['metric_name']}" for id_, g in groups.items() if g["type"] == "metric")
 
+    def test_events(self, groups: dict[str, dict[str, Any]]) -> None:
+        """Name, description and attributes of each event agree, in both directions."""
+        registered = {
+            g["name"]: (g["brief"], tuple(references(groups, g)))
+            for g in groups.values()
+            if g["type"] == "event"
+        }
+        assert registered == {e.name: (e.description, e.attributes) for e in EVENTS.values()}
+        assert all(id_ == f"event.{g['name']}" for id_, g in groups.items() if g["type"] == "event")
+
     def test_span(self, groups: dict[str, dict[str, Any]]) -> None:
         """The one span is internal, has the same attributes, and gives the path only when asked."""
         (span,) = (g for g in groups.values() if g["type"] == "span")
@@ -98,7 +111,7 @@ class TestRegistry:
             )
         for group in groups.values():
             assert group["brief"]
-            assert group["type"] in {"attribute_group", "metric", "span"}
+            assert group["type"] in {"attribute_group", "event", "metric", "span"}
             assert all(a["requirement_level"] for a in group.get("attributes", ()) if "ref" in a)
             if group["type"] != "attribute_group":
                 assert group["stability"] == "development"
@@ -191,6 +204,8 @@ class TestDocumentation:
             if carriers:
                 info_only = carriers == {"quantmon.model.info"}
                 expected_where.append("`quantmon.model.info`" if info_only else "metrics")
+            if any(name in event.attributes for event in EVENTS.values()):
+                expected_where.append("events")
             assert where == ", ".join(expected_where), name
             assert not carriers or values != "unbounded", name
 
@@ -216,6 +231,20 @@ class TestDocumentation:
         assert [(code(a), when) for a, when in tables["Attribute", "When"]] == [
             (a, level["conditionally_required"] if isinstance(level, dict) else words[str(level)])
             for a, level in references(groups, span).items()
+        ]
+
+    def test_events(
+        self, tables: dict[tuple[str, ...], list[list[str]]], groups: dict[str, dict[str, Any]]
+    ) -> None:
+        """Each event is explained as in the code, and each attribute of an anomaly with the registry's condition."""
+        assert {code(name): meaning for name, meaning in tables["Event", "Meaning"]} == {
+            event.name: event.description for event in EVENTS.values()
+        }
+        words = {"required": "Always.", "recommended": "Where finite."}
+        levels = references(groups, groups["event.quantmon.anomaly.entered"])
+        assert [(code(a), when) for a, when in tables["Event attribute", "On events of anomalies"]] == [
+            (a, level["conditionally_required"] if isinstance(level, dict) else words[str(level)])
+            for a, level in levels.items()
         ]
 
     def test_span_modes(self, tables: dict[tuple[str, ...], list[list[str]]]) -> None:

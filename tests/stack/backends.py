@@ -54,54 +54,6 @@ def jaeger(directory: Path, otlp: str | None = None) -> Iterator[Jaeger]:
 
 
 @dataclass(frozen=True)
-class Tempo:
-    """A running Tempo: where OTLP goes in (host:port), and its HTTP API."""
-
-    process: Process
-    otlp: str
-    url: str
-
-    def spans(self, trace_id: str) -> list[dict[str, Any]]:
-        """All spans of a trace as OTLP JSON, with their attributes as a dict.
-
-        Raises:
-            OSError: Tempo has no such trace (yet).
-        """
-        trace = get_json(f"{self.url}/api/traces/{trace_id}")
-        return [
-            {**span, "attributes": _plain(span.get("attributes", []))}
-            for batch in trace["batches"]
-            for scope in batch["scopeSpans"]
-            for span in scope["spans"]
-        ]
-
-    def search(self, traceql: str) -> set[str]:
-        """The ids of the traces that a TraceQL query finds, in hexadecimal without leading zeros."""
-        found = get_json(f"{self.url}/api/search?{urllib.parse.urlencode({'q': traceql, 'limit': 100})}")
-        return {trace["traceID"] for trace in found.get("traces", [])}
-
-
-def _plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
-    return {item["key"]: next(iter(item["value"].values())) for item in attributes}
-
-
-@contextmanager
-def tempo(directory: Path) -> Iterator[Tempo]:
-    """Run Tempo with ``tempo.yaml``."""
-    http, grpc, otlp = free_ports(3)
-    environment = {
-        "TEMPO_HTTP_PORT": str(http),
-        "TEMPO_GRPC_PORT": str(grpc),
-        "TEMPO_OTLP": f"127.0.0.1:{otlp}",
-        "TEMPO_DIR": str(directory / "state"),
-    }
-    url = f"http://127.0.0.1:{http}"
-    command = [binary("tempo"), f"-config.file={SHIPPED / 'tempo.yaml'}", "-config.expand-env=true"]
-    with running(command, directory, environment=environment, ready=f"{url}/ready") as process:
-        yield Tempo(process, f"127.0.0.1:{otlp}", url)
-
-
-@dataclass(frozen=True)
 class Prometheus:
     """A running Prometheus and its HTTP API."""
 
@@ -171,34 +123,74 @@ def prometheus(
         yield Prometheus(process, url)
 
 
+@dataclass(frozen=True)
+class Kafka:
+    """A running broker: its process, its address (host:port), and that with TLS and a password, or ""."""
+
+    process: Process
+    address: str
+    secured: str = ""
+
+
+@dataclass(frozen=True)
+class Login:
+    """How clients come to a broker's secured address: SCRAM-SHA-512 over TLS.
+
+    Attributes:
+        key_and_certificate: the broker's, as a file of PEM with its key in PKCS #8.
+    """
+
+    key_and_certificate: Path
+    username: str
+    password: str
+
+
 @contextmanager
-def kafka(directory: Path) -> Iterator[str]:
-    """Run one Kafka broker, its own controller (KRaft); gives its address (host:port)."""
-    broker, controller = (f"127.0.0.1:{port}" for port in free_ports(2))
+def kafka(directory: Path, *, shares: bool = True, login: Login | None = None) -> Iterator[Kafka]:
+    """Run one Kafka broker, its own controller (KRaft); with share groups, or without as brokers before 4.2."""
+    broker, controller, secured = (f"127.0.0.1:{port}" for port in free_ports(3))
     directory.mkdir(parents=True)
+    listeners = f"PLAINTEXT://{broker},CONTROLLER://{controller}"
     properties = directory / "server.properties"
     properties.write_text(
         f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{broker},CONTROLLER://{controller}
+listeners={listeners if login is None else f"{listeners},SASL_SSL://{secured}"}
 log.dirs={directory / "data"}
 num.partitions=3
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.share.min.record.lock.duration.ms=1000
+group.share.record.lock.duration.ms=5000
 group.initial.rebalance.delay.ms=0
 """
     )
     java = ["java", "-Xmx512m", "-cp", f"{kafka_jars()}/*"]
     cluster = "4L6g3nShT-eMCtK--X86sw"
-    subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={properties}"],
-        check=True,
-        capture_output=True,
-    )
-    with running([*java, "kafka.Kafka", properties], directory, ready=f"tcp://{broker}"):
-        yield broker
+    formatting = ["format", f"--cluster-id={cluster}", f"--config={properties}"]
+    formatting += [] if shares else ["--feature=share.version=0"]
+    if login is not None:
+        with properties.open("a") as file:
+            file.write(
+                f"""listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={_SCRAM} required;
+ssl.keystore.type=PEM
+ssl.keystore.location={login.key_and_certificate}
+"""
+            )
+        formatting += ["--add-scram", f"SCRAM-SHA-512=[name={login.username},password={login.password}]"]
+    subprocess.run([*java, "kafka.tools.StorageTool", *formatting], check=True, capture_output=True)
+    with running([*java, "kafka.Kafka", properties], directory, ready=f"tcp://{broker}") as process:
+        yield Kafka(process, broker, "" if login is None else secured)
+
+
+_SCRAM: Final = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 @dataclass(frozen=True)

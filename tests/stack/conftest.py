@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.backends import SHIPPED, Collector, Jaeger, Prometheus, Tempo, collector, jaeger, prometheus, tempo
+from stack.backends import SHIPPED, Collector, Jaeger, Prometheus, collector, jaeger, prometheus
 
 HERE = Path(__file__).parent
 
@@ -40,8 +40,9 @@ def jaeger_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
 
 
 @pytest.fixture(scope="session")
-def tempo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
-    with tempo(tmp_path_factory.mktemp("tempo")) as server:
+def second_jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
+    """The trace store at Tempo's address: another Jaeger, since Tempo is under the AGPL and not run here."""
+    with jaeger(tmp_path_factory.mktemp("second-jaeger")) as server:
         yield server
 
 
@@ -56,13 +57,13 @@ def prometheus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prom
 def one_host(
     tmp_path_factory: pytest.TempPathFactory,
     jaeger_server: Jaeger,
-    tempo_server: Tempo,
+    second_jaeger: Jaeger,
     prometheus_server: Prometheus,
 ) -> Iterator[Collector]:
-    """The Collector of ``otelcol.yaml``, as shipped, in front of all three backends."""
+    """The Collector of ``otelcol.yaml``, as shipped, in front of both Jaegers and Prometheus."""
     environment = {
         "JAEGER_OTLP": jaeger_server.otlp,
-        "TEMPO_OTLP": tempo_server.otlp,
+        "TEMPO_OTLP": second_jaeger.otlp,
         "PROMETHEUS_URL": prometheus_server.url,
     }
     with collector(tmp_path_factory.mktemp("otelcol"), "otelcol.yaml", environment=environment) as server:

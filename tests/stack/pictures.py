@@ -33,7 +33,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, MinuteLocator, date2num
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from stack.backends import SHIPPED, Collector, collector, jaeger, prometheus, tempo
+from stack.backends import SHIPPED, Collector, collector, jaeger, prometheus
 from stack.load import requests
 from stack.running import Process
 from stack.test_stack_service import EXAMPLES, Classifier, classifier
@@ -64,7 +64,7 @@ def record(file: Path) -> None:
         environment = {
             "PROMETHEUS_URL": server.url,
             "JAEGER_OTLP": stack.enter_context(jaeger(directory / "jaeger")).otlp,
-            "TEMPO_OTLP": stack.enter_context(tempo(directory / "tempo")).otlp,
+            "TEMPO_OTLP": stack.enter_context(jaeger(directory / "second-jaeger")).otlp,
         }
         collecting = stack.enter_context(
             collector(directory / "otelcol", "otelcol.yaml", environment=environment)
@@ -75,7 +75,8 @@ def record(file: Path) -> None:
         )
         start = time.time()
         asked = stack.enter_context(_classifier(directory / "service", collecting))
-        stack.enter_context(_listener(directory / "listener", collecting))
+        for room in ("kitchen", "hall", "cellar"):
+            stack.enter_context(_listener(directory / room, collecting, room))
         _load(asked)
         time.sleep(20)  # Until the last export has been scraped and the rules have seen it.
         end = time.time()
@@ -121,8 +122,8 @@ def _classifier(directory: Path, server: Collector) -> contextlib.AbstractContex
 
 
 @contextlib.contextmanager
-def _listener(directory: Path, server: Collector) -> Iterator[Process]:
-    """The wake-word example over and over on real time's own pace, a step of 30 ms each."""
+def _listener(directory: Path, server: Collector, room: str) -> Iterator[Process]:
+    """The wake-word example over and over on real time's own pace, a step of 30 ms each, as the instance of a room."""
     directory.mkdir()
     program = (
         "import time, tflite_app\n"
@@ -133,7 +134,7 @@ def _listener(directory: Path, server: Collector) -> Iterator[Process]:
     )
     environment = {
         "OTEL_SERVICE_NAME": "wake-word",
-        "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=kitchen",
+        "OTEL_RESOURCE_ATTRIBUTES": f"service.instance.id={room}",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{server.otlp_grpc}",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "PYTHONPATH": str(EXAMPLES),
@@ -266,9 +267,32 @@ def _heatmap(axes: Axes, panel: dict[str, Any], span: tuple[float, float]) -> No
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
+def _states(axes: Axes, panel: dict[str, Any], span: tuple[float, float]) -> None:
+    limit = _limit(panel)
+    assert limit is not None
+    rows = {}
+    for target, answer in zip(panel["targets"], panel["answers"], strict=True):
+        for series in answer["series"]:
+            rows[_legend(target["legendFormat"], series["metric"])] = series["values"]
+    names = sorted(rows, reverse=True)
+    place = axes.get_position()
+    axes.set_position((place.x0 + 0.07, place.y0, place.width - 0.07, place.height))  # room for the names
+    width = STEP / 86400  # a day is 1 on matplotlib's axis of time
+    for row, name in enumerate(names):
+        for on, colour in ((False, "#37872d"), (True, "#c4162a")):
+            pieces = [(_day(at), width) for at, value in rows[name] if (float(value) >= limit) == on]
+            axes.broken_barh(pieces, (row - 0.4, 0.8), facecolors=colour)
+    _frame(axes, span)
+    axes.grid(visible=False)
+    axes.set_yticks(range(len(names)), names)
+
+
 def _table(axes: Axes, panel: dict[str, Any], _: tuple[float, float]) -> None:
     axes.axis("off")
     rows = [sample["metric"] for sample in panel["answers"][0]["instant"]]
+    if not rows:
+        axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", color="#8e9297")
+        return
     columns = sorted({name for row in rows for name in row if not name.startswith(("__", "otel_"))})
     heads = [name.removeprefix("quantmon_").replace("_", " ") for name in columns]
     cells = [[_short(row.get(name, "")) for name in columns] for row in rows]
@@ -317,7 +341,13 @@ def _day(moment: float) -> float:
     return float(date2num(dt.datetime.fromtimestamp(moment, tz=dt.timezone.utc)))
 
 
-DRAWN: Final = {"stat": _number, "timeseries": _lines, "heatmap": _heatmap, "table": _table}
+DRAWN: Final = {
+    "stat": _number,
+    "timeseries": _lines,
+    "state-timeline": _states,
+    "heatmap": _heatmap,
+    "table": _table,
+}
 
 
 if __name__ == "__main__":

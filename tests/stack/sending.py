@@ -46,7 +46,7 @@ class Service:
     """A service with the SDK set up as ``opentelemetry-instrument`` would, under a name of its own.
 
     Attributes:
-        name: ``service.name``, which is Prometheus's ``job``; unused by any other test.
+        name: ``service.name``, which is Prometheus's ``job``.
     """
 
     name: str
@@ -56,7 +56,14 @@ class Service:
 
 
 @contextmanager
-def service(otlp_grpc: str, otlp_http: str, *, interval: float = math.inf) -> Iterator[Service]:
+def service(
+    otlp_grpc: str,
+    otlp_http: str,
+    *,
+    interval: float = math.inf,
+    name: str | None = None,
+    instance: str = "1",
+) -> Iterator[Service]:
     """A service that sends traces by gRPC and metrics by HTTP to these addresses (host:port).
 
     Args:
@@ -64,9 +71,11 @@ def service(otlp_grpc: str, otlp_http: str, *, interval: float = math.inf) -> It
         otlp_http: for metrics.
         interval: between two exports of metrics, in seconds. By default only `Service.flush` exports: each
             export replaces the one before it in the Collector, exemplars and all.
+        name: of the service; by default one that no other has.
+        instance: of the service.
     """
-    name = f"service-{uuid.uuid4().hex[:8]}"
-    resource = Resource({"service.name": name, "service.instance.id": "1"})
+    name = name or f"service-{uuid.uuid4().hex[:8]}"
+    resource = Resource({"service.name": name, "service.instance.id": instance})
     traces = TracerProvider(resource=resource)
     traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_grpc, insecure=True)))
     reader = PeriodicExportingMetricReader(
@@ -120,14 +129,17 @@ def send_request(
 
 
 def send_every_metric(sender: Service) -> str:
-    """Give every metric of the convention the value `OBSERVED` once, in one sampled span.
+    """Give every metric, and each statistic of one that has some, the value `OBSERVED` once, in one sampled span.
 
     Returns:
         The span's trace id in hexadecimal: what an exemplar must point to.
     """
 
     def observe(metric: semconv.Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        return lambda _: [Observation(OBSERVED, _attributes(metric))]
+        named = semconv.STATISTIC in metric.attributes
+        statistics = semconv.ENUMERATIONS[semconv.STATISTIC] if named else ()
+        of_each = [{**_attributes(metric), semconv.STATISTIC: one} for one in statistics]
+        return lambda _: [Observation(OBSERVED, each) for each in of_each or [_attributes(metric)]]
 
     with sender.tracer.start_as_current_span(f"{semconv.SPAN_NAME_PREFIX} digits") as span:
         for metric in METRICS:

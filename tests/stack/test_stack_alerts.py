@@ -1,33 +1,51 @@
-"""An alert's whole way through real programs: from a model's metric to the message that someone reads."""
+"""The whole way through real programs: from a fault in a running application to the message that someone reads."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
+import secrets
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.metrics import CallbackOptions, Observation
+from runtimes.models import until_told
 
 from otel_quantmon import semconv
 from stack.backends import Prometheus, alertmanager, collector, prometheus
-from stack.load import requests
-from stack.running import until
-from stack.sending import MODEL, service
-from stack.test_stack_service import classifier
+from stack.running import Process, until
 
 Message = dict[str, Any]
-TIME_LIMIT = "50ms"
-"""For a model that takes 5 to 10 ms alone, and much longer behind forty others."""
+HERE = Path(__file__).parent
+PATIENCE = 300.0
+"""Seconds to wait for what takes a minute: an anomaly is not left before."""
+
+
+@dataclass
+class Told:
+    """What arrived at the receivers of Alertmanager's messages, and the URL of each."""
+
+    url: str
+    messages: queue.Queue[tuple[str, Message]]
+
+    def about(self, alert: str, status: str) -> tuple[str, dict[str, Any]]:
+        """The receiver and the alert, out of the next message that has it with that status."""
+        while True:
+            path, message = self.messages.get(timeout=PATIENCE)
+            for each in message["alerts"]:
+                if (each["labels"]["alertname"], each["status"]) == (alert, status):
+                    return path.strip("/"), each
 
 
 @pytest.fixture
-def receiver() -> Iterator[tuple[str, queue.Queue[tuple[str, Message]]]]:
-    """A web server that takes Alertmanager's messages: its URL, and the messages with their paths."""
+def told() -> Iterator[Told]:
+    """A web server that takes Alertmanager's messages."""
     messages: queue.Queue[tuple[str, Message]] = queue.Queue()
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,118 +61,160 @@ def receiver() -> Iterator[tuple[str, queue.Queue[tuple[str, Message]]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", messages
+        yield Told(f"http://127.0.0.1:{server.server_port}", messages)
         server.shutdown()
         thread.join()
 
 
-def test_clipped_input_becomes_a_message_and_its_end_another(
-    tmp_path: Path, faster: Path, receiver: tuple[str, queue.Queue[tuple[str, Message]]]
-) -> None:
-    """Pending, firing, told to the ticket's receiver with its text; and again when the input is right."""
-    url, messages = receiver
-    clipped = 0.0
-    attributes = {**MODEL, semconv.INPUT_NAME: "image"}
-    receivers = {"page": f"{url}/page", "ticket": f"{url}/ticket"}
-    with alertmanager(tmp_path / "alertmanager", receivers, configuration=faster) as told:
-        targets = {"alertmanager": told.address}
-        with (
-            prometheus(tmp_path / "prometheus", targets=targets, configuration=faster) as server,
-            collector(
-                tmp_path / "otelcol",
-                "otelcol.yaml",
-                environment={
-                    "PROMETHEUS_URL": server.url,
-                    "JAEGER_OTLP": "127.0.0.1:9",
-                    "TEMPO_OTLP": "127.0.0.1:9",
-                },
-            ) as collecting,
-            service(collecting.otlp_grpc, collecting.otlp_http, interval=0.5) as sender,
-        ):
+@dataclass
+class Application:
+    """The running application under ``opentelemetry-instrument``, and what has arrived of it.
 
-            def observe(_: CallbackOptions) -> list[Observation]:
-                return [Observation(clipped, attributes)]
-
-            sender.meter.create_observable_gauge(semconv.METRIC_INPUT_CLIP_RATIO.name, [observe], unit="1")
-            until(lambda: server.value("quantmon_input_clip_ratio"), "the metric")
-            assert "QuantmonInputClipping" not in server.alerts()
-
-            clipped = 0.25
-            seen = set()
-
-            def firing() -> bool | None:
-                state = server.alerts().get("QuantmonInputClipping")
-                seen.add(state)
-                return True if state == "firing" else None
-
-            until(firing, "firing alert")
-            assert "pending" in seen
-            path, message = _about("QuantmonInputClipping", messages)
-            assert path == "/ticket"
-            assert message["status"] == "firing"
-            assert message["groupLabels"] == {"job": sender.name, "quantmon_model_name": "digits"}
-            assert "25%" in message["alerts"][0]["annotations"]["description"]
-
-            clipped = 0.0
-            _, message = _about("QuantmonInputClipping", messages)
-            assert message["status"] == "resolved"
-
-
-def test_an_overloaded_service_pages_and_its_recovery_resolves(
-    tmp_path: Path, faster: Path, receiver: tuple[str, queue.Queue[tuple[str, Message]]]
-) -> None:
-    """The unchanged FastAPI service with its int8 model, under more clients than it can serve.
-
-    Its inferences run into their time limit: QuantmonTimeouts is pending, firing, told to the page's receiver;
-    and resolved there after the crowd has gone. Nothing is made up: the runs are ended by ONNX Runtime, counted by
-    the library, and reach the rules through the Collector.
+    Attributes:
+        name: of the service, which is Prometheus's job.
+        fault: the file that switches a fault on.
+        event: of a name and a type of anomaly, as the Collector has written it down; None while it has not.
+        server: Prometheus.
     """
-    url, messages = receiver
-    receivers = {"page": f"{url}/page", "ticket": f"{url}/ticket"}
-    nowhere = {"JAEGER_OTLP": "127.0.0.1:9", "TEMPO_OTLP": "127.0.0.1:9"}
-    with alertmanager(tmp_path / "alertmanager", receivers, configuration=faster) as told:
-        targets = {"alertmanager": told.address}
-        with (
-            prometheus(tmp_path / "prometheus", targets=targets, configuration=faster) as server,
+
+    name: str
+    fault: Path
+    event: Callable[[semconv.Event, str], dict[str, Any] | None]
+    server: Prometheus
+
+    def active(self, kind: str) -> float | None:
+        """The gauge of a type of anomaly in Prometheus."""
+        return self.server.value(f"quantmon_anomaly_active_ratio{{{self._series(kind)}}}")
+
+    def anomalies(self, kind: str) -> float | None:
+        """The counter of a type of anomaly in Prometheus."""
+        return self.server.value(f"quantmon_anomalies_total{{{self._series(kind)}}}")
+
+    def _series(self, kind: str) -> str:
+        return f'job="{self.name}", quantmon_model_name="echo_int8", quantmon_anomaly_type="{kind}"'
+
+
+@pytest.fixture
+def application(tmp_path: Path, faster: Path, told: Told) -> Iterator[Application]:
+    """The application, before the Collector, Prometheus and Alertmanager as shipped, their clock apart."""
+    model = tmp_path / "echo_int8.onnx"
+    model.write_bytes(until_told("echo_int8", quantized=True))
+    name, fault = f"echo-{secrets.token_hex(4)}", tmp_path / "fault"
+    receivers = {severity: f"{told.url}/{severity}" for severity in ("page", "ticket")}
+    with contextlib.ExitStack() as stack:
+        alerts = stack.enter_context(alertmanager(tmp_path / "alertmanager", receivers, configuration=faster))
+        server = stack.enter_context(
+            prometheus(
+                tmp_path / "prometheus", targets={"alertmanager": alerts.address}, configuration=faster
+            )
+        )
+        nowhere = {"JAEGER_OTLP": "127.0.0.1:9", "TEMPO_OTLP": "127.0.0.1:9"}
+        collecting = stack.enter_context(
             collector(
                 tmp_path / "otelcol", "otelcol.yaml", environment={**nowhere, "PROMETHEUS_URL": server.url}
-            ) as collecting,
-            classifier(tmp_path / "service", collecting.otlp_grpc, {"QUANTMON_TIMEOUT": TIME_LIMIT}) as asked,
-        ):
-            calls = f'quantmon_inference_duration_seconds_count{{job="{asked.name}", error_type=""}}'
-            with requests(asked):
-                until(lambda: server.value(f"sum(rate({calls}[5s]))") or None, "calls that succeed")
-                assert server.alerts().get("QuantmonTimeouts") != "firing"
-                with requests(asked, clients=40, pause=0):
-                    states = _states("QuantmonTimeouts", server)
-                    assert states == ["pending", "firing"]
-                    path, message = _about("QuantmonTimeouts", messages)
-                    assert (path, message["status"]) == ("/page", "firing")
-                    assert message["groupLabels"] == {"job": asked.name, "quantmon_model_name": "magika_int8"}
-                while message["status"] != "resolved":
-                    _, message = _about("QuantmonTimeouts", messages)
+            )
+        )
+        environment = {
+            "OTEL_SERVICE_NAME": name,
+            "OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=1,host.name=rack-7",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collecting.otlp_grpc}",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_BLRP_SCHEDULE_DELAY": "500",
+            # Of a model that takes some microseconds, so that its inputs are looked at often.
+            "QUANTMON_CHECK_BUDGET": "1",
+            "QUANTMON_TIMEOUT": "500ms",
+        }
+        logs = tmp_path / "otelcol" / "state" / "logs" / "quantmon.jsonl"
+        command = [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable]
+        process = Process(
+            [*command, HERE / "faulty.py", model, fault], tmp_path, environment, tmp_path / "output.log"
+        )
+        stack.callback(process.stop)
+
+        def event(of: semconv.Event, kind: str) -> dict[str, Any] | None:
+            found = [
+                one for one in _events(logs) if (one["name"], one[semconv.ANOMALY_TYPE]) == (of.name, kind)
+            ]
+            assert len(found) <= 1, found
+            return found[0] if found else None
+
+        yield Application(name, fault, event, server)
 
 
-def _states(alert: str, server: Prometheus) -> list[str]:
-    """The states that an alert goes through until it fires."""
-    seen: list[str] = []
+def _events(logs: Path) -> Iterator[dict[str, Any]]:
+    """The named log records that the Collector has written so far, attributes as a dict."""
+    for line in logs.read_text().splitlines() if logs.exists() else ():
+        for resource in json.loads(line)["resourceLogs"]:
+            for scope in resource["scopeLogs"]:
+                for record in scope["logRecords"]:
+                    if record.get("eventName"):
+                        attributes = {
+                            one["key"]: next(iter(one["value"].values())) for one in record["attributes"]
+                        }
+                        yield {"name": record["eventName"], **attributes}
 
-    def firing() -> bool | None:
-        state = server.alerts().get(alert)
-        if state and state not in seen:
-            seen.append(state)
-        return True if state == "firing" else None
 
-    until(firing, f"firing {alert}")
-    return seen
+def test_a_fault_is_told_from_the_process_to_the_receiver_and_so_is_its_end(
+    application: Application, told: Told
+) -> None:
+    """Event, gauge, counter and alert come with a NaN that is switched on while the application runs, and go with it.
 
-
-def _about(alert: str, messages: queue.Queue[tuple[str, Message]]) -> tuple[str, Message]:
-    """The next message about an alert; those about others alone (no Collector is scraped here) are passed over.
-
-    What begins or ends together comes in one message, so the alert may be any of its list.
+    The model hides it: int8 has no NaN, and all outputs are finite. Nothing is made up: the process judges, its event
+    is what the Collector wrote down, gauge and counter are Prometheus's, and the alert is what Alertmanager sent, with
+    the model, the type, the host and the runbook.
     """
-    while True:
-        path, message = messages.get(timeout=60)
-        if alert in {each["labels"]["alertname"] for each in message["alerts"]}:
-            return path, message
+    until(lambda: application.active("nonfinite") == 0.0 or None, "baseline", seconds=PATIENCE)
+    assert application.event(semconv.EVENT_ANOMALY_ENTERED, "nonfinite") is None
+    assert application.anomalies("nonfinite") is None
+
+    application.fault.write_text("nan")
+    until(lambda: application.active("nonfinite") == 1.0 or None, "active anomaly", seconds=PATIENCE)
+    until(lambda: application.anomalies("nonfinite") == 1.0 or None, "counted anomaly")
+    entered = until(lambda: application.event(semconv.EVENT_ANOMALY_ENTERED, "nonfinite"), "event")
+    assert entered[semconv.MODEL_NAME] == "echo_int8"
+    assert entered[semconv.QUANTIZATION_SCHEME] == "qdq"
+    assert {semconv.ANOMALY_SINCE, semconv.ANOMALY_CAUSE, semconv.ANOMALY_REMEDY} <= entered.keys()
+    receiver, firing = told.about("QuantmonNonfinite", "firing")
+    assert receiver == "ticket"
+    assert firing["labels"] == {
+        "alertname": "QuantmonNonfinite",
+        "job": application.name,
+        "instance": "1",
+        "host": "rack-7",
+        "quantmon_model_name": "echo_int8",
+        "quantmon_anomaly_type": "nonfinite",
+        "severity": "ticket",
+    }
+    assert f"echo_int8 in {application.name} (1 on rack-7)" in firing["annotations"]["description"]
+    assert firing["annotations"]["runbook_url"] == "docs/runbooks.md#quantmonnonfinite"
+
+    application.fault.unlink()
+    until(lambda: application.active("nonfinite") == 0.0 or None, "end of the anomaly", seconds=PATIENCE)
+    left = until(lambda: application.event(semconv.EVENT_ANOMALY_LEFT, "nonfinite"), "event of its end")
+    assert left[semconv.MODEL_NAME] == "echo_int8"
+    receiver, resolved = told.about("QuantmonNonfinite", "resolved")
+    assert (receiver, resolved["labels"]) == ("ticket", firing["labels"])
+    assert application.anomalies("nonfinite") == 1.0
+
+
+def test_calls_that_hang_page_by_the_error_budget_and_their_end_resolves(
+    application: Application, told: Told
+) -> None:
+    """Runs that the time limit ends are failures: the budget's fast burn pages, and is resolved when runs end again.
+
+    The process has found the same by itself, and says so beside it.
+    """
+    until(lambda: application.active("timeout") == 0.0 or None, "baseline", seconds=PATIENCE)
+    assert "QuantmonErrorBudgetBurnFast" not in application.server.alerts()
+
+    application.fault.write_text("hang")
+    until(lambda: application.active("timeout") == 1.0 or None, "active anomaly", seconds=PATIENCE)
+    receiver, firing = told.about("QuantmonErrorBudgetBurnFast", "firing")
+    assert receiver == "page"
+    expected = {"job": application.name, "quantmon_model_name": "echo_int8", "severity": "page"}
+    assert firing["labels"] == {"alertname": "QuantmonErrorBudgetBurnFast", **expected}
+
+    application.fault.unlink()
+    receiver, resolved = told.about("QuantmonErrorBudgetBurnFast", "resolved")
+    assert (receiver, resolved["labels"]) == ("page", firing["labels"])
+    until(lambda: application.active("timeout") == 0.0 or None, "end of the anomaly", seconds=PATIENCE)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.metrics import CallbackOptions, Observation
 
-from stack.backends import SHIPPED, collector, prometheus
+from otel_quantmon import semconv
+from stack.backends import SHIPPED, Collector, Prometheus, collector, prometheus
 from stack.running import until
-from stack.sending import METRICS, record_again, send_every_metric, send_request, service
+from stack.sending import METRICS, MODEL, record_again, send_every_metric, send_request, service
 from stack.test_stack_one_host import documented_names
 
 GRAFANA = SHIPPED / "grafana"
@@ -83,22 +86,26 @@ def test_the_dashboards_show_every_metric() -> None:
 
 
 def test_every_query_and_recording_rule_returns_data(tmp_path: Path, faster: Path) -> None:
-    """With a service that reports every metric, and a Collector that is scraped, no panel is empty."""
+    """With three instances that report every metric, and a Collector that is scraped, no panel is empty."""
     empty = queries() | {f"rule {name}": name for name in recorded()}
     # The baselines begin an hour back, here a minute.
     scrape = "yaml:service::pipelines::metrics::exporters: [prometheus]"
     nowhere = {"JAEGER_OTLP": "127.0.0.1:9", "TEMPO_OTLP": "127.0.0.1:9"}
     with collector(tmp_path / "otelcol", "otelcol.yaml", scrape, environment=nowhere) as collecting:
         targets = {"quantmon": collecting.prometheus, "otelcol": collecting.metrics}
-        with (
-            prometheus(tmp_path / "prometheus", targets=targets, configuration=faster) as server,
-            service(collecting.otlp_grpc, collecting.otlp_http, interval=0.5) as sender,
-        ):
-            send_every_metric(sender)
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(
+                prometheus(tmp_path / "prometheus", targets=targets, configuration=faster)
+            )
+            sending = partial(service, collecting.otlp_grpc, collecting.otlp_http, interval=0.5, name="fleet")
+            senders = [stack.enter_context(sending(instance=instance)) for instance in "123"]
+            for sender in senders:
+                send_every_metric(sender)
 
             def all_answered() -> bool | None:
-                record_again(sender)
-                send_request(sender)
+                for sender in senders:
+                    record_again(sender)
+                    send_request(sender)
                 for name, expression in list(empty.items()):
                     samples = server.query(expression)
                     if samples and samples[0]["value"][1] != "NaN":
@@ -108,6 +115,37 @@ def test_every_query_and_recording_rule_returns_data(tmp_path: Path, faster: Pat
             with contextlib.suppress(AssertionError):  # the next line says more
                 until(all_answered, "answer to every query", seconds=120)
             assert not empty
+
+
+@pytest.mark.parametrize("board", ["fleet", "model"])
+def test_an_anomaly_of_every_type_is_on_a_panel(
+    board: str, one_host: Collector, prometheus_server: Prometheus
+) -> None:
+    """Where a process says that an anomaly is on, of any type, some panel's answer has the type and the instance."""
+    types = semconv.ENUMERATIONS[semconv.ANOMALY_TYPE]
+    metric = semconv.METRIC_ANOMALY_ACTIVE
+    asking = [one for name, one in queries().items() if name.startswith(board) and "anomaly_active" in one]
+    with service(one_host.otlp_grpc, one_host.otlp_http, interval=0.5) as sender:
+
+        def observe(_: CallbackOptions) -> list[Observation]:
+            # Memory is the process's.
+            return [
+                Observation(1, {**({} if kind == "memory_growth" else MODEL), semconv.ANOMALY_TYPE: kind})
+                for kind in types
+            ]
+
+        sender.meter.create_observable_gauge(metric.name, [observe], metric.unit)
+
+        def shown() -> set[str] | None:
+            answers = [sample["metric"] for query in asking for sample in prometheus_server.query(query)]
+            found = {
+                labels["quantmon_anomaly_type"]
+                for labels in answers
+                if labels.get("job") == sender.name and labels.get("instance") == "1"
+            }
+            return found if found >= set(types) else None
+
+        until(shown, "anomaly of every type", seconds=120)
 
 
 def test_the_data_sources_lead_to_each_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from otel_quantmon.cli.command import make_parser
+from otel_quantmon.evaluator.kafka import GROUP
+from otel_quantmon.settings import read_settings
 from stack.backends import SHIPPED
 from stack.programs import TOOLS, binary
 
@@ -28,6 +32,11 @@ CRDS = {
         "github.com/prometheus-operator/prometheus-operator",
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ),
+    "ScaledObject": ("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
+    "TriggerAuthentication": (
+        "github.com/kedacore/keda/v2",
+        "config/crd/bases/keda.sh_triggerauthentications.yaml",
+    ),
     "ServiceMonitor": (
         "github.com/prometheus-operator/prometheus-operator",
         "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
@@ -36,12 +45,24 @@ CRDS = {
 """Where each custom resource's definition is: Go module (pinned in tools/crds) and file."""
 
 
-def resources() -> list[Any]:
+# Of an application that is not here, so not among what Kustomize makes.
+EXAMPLES = ("kubernetes/certified.yaml", "kubernetes/readiness.yaml")
+
+
+EVALUATOR = KUBERNETES / "evaluator"
+
+
+def listed(directory: Path = SHIPPED) -> list[str]:
+    """The files that Kustomize takes a directory's resources from, from `SHIPPED`."""
+    files: list[str] = yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"]
+    return [str((directory / file).relative_to(SHIPPED)) for file in files]
+
+
+def resources(files: Iterable[str]) -> list[Any]:
     """Every resource of every file, as test parameters."""
-    listed = yaml.safe_load((SHIPPED / "kustomization.yaml").read_text())["resources"]
     return [
         pytest.param(document, id=f"{document['kind']}-{document['metadata']['name']}")
-        for file in listed
+        for file in files
         for document in yaml.safe_load_all((SHIPPED / file).read_text())
     ]
 
@@ -69,7 +90,7 @@ def closed(schema: Any) -> Any:
     return result
 
 
-@pytest.mark.parametrize("resource", resources())
+@pytest.mark.parametrize("resource", resources((*listed(), *listed(EVALUATOR), *EXAMPLES)))
 def test_the_resource_follows_its_schema(resource: dict[str, Any]) -> None:
     """No field misspelt, misplaced or of the wrong type."""
     if resource["kind"] not in CRDS:
@@ -91,7 +112,7 @@ def test_kustomize_makes_everything_with_its_configuration() -> None:
     made = list(yaml.safe_load_all(built))
     assert {item["metadata"]["namespace"] for item in made} == {"observability"}
     maps = {item["metadata"]["name"]: item["data"] for item in made if item["kind"] == "ConfigMap"}
-    assert len(made) == len(resources()) + len(maps)
+    assert len(made) == len(resources(listed())) + len(maps)
     for kind, name in (("DaemonSet", "agent"), ("Deployment", "gateway")):
         (workload,) = (item for item in made if item["kind"] == kind)
         pod = workload["spec"]["template"]["spec"]
@@ -104,7 +125,7 @@ def test_kustomize_makes_everything_with_its_configuration() -> None:
 
 def test_a_misspelt_field_is_found() -> None:
     """The check above does check: a wrong name in a custom resource is an error."""
-    (monitor,) = (item.values[0] for item in resources() if item.id == "ServiceMonitor-otelcol")
+    (monitor,) = (item.values[0] for item in resources(listed()) if item.id == "ServiceMonitor-otelcol")
     with pytest.raises(jsonschema.ValidationError):
         test_the_resource_follows_its_schema({**monitor, "spec": {**monitor["spec"], "endpoint": []}})
 
@@ -136,3 +157,74 @@ def test_the_collector_is_everywhere_of_the_version_that_is_tested() -> None:
         for tag in re.findall(r"opentelemetry-collector-contrib:(\S+)", file.read_text())
     }
     assert named == {version}
+
+
+def evaluator() -> dict[str, dict[str, Any]]:
+    """What Kustomize makes of the evaluator's directory, by kind."""
+    built = subprocess.run(
+        [binary("kustomize"), "build", EVALUATOR], check=True, capture_output=True, text=True
+    )
+    return {item["kind"]: item for item in yaml.safe_load_all(built.stdout)}
+
+
+def test_the_evaluators_are_made_whole() -> None:
+    """Each resource once in the namespace, and the worker's files where its arguments look for them."""
+    made = evaluator()
+    assert set(made) == {
+        *("ConfigMap", "Deployment", "NetworkPolicy", "ServiceAccount"),
+        *("ScaledObject", "TriggerAuthentication"),
+    }
+    assert {item["metadata"]["namespace"] for item in made.values()} == {"observability"}
+    pod = made["Deployment"]["spec"]["template"]["spec"]
+    (volume,) = (item for item in pod["volumes"] if item["name"] == "models-file")
+    assert volume["configMap"]["name"] == made["ConfigMap"]["metadata"]["name"]
+    (container,) = pod["containers"]
+    places = {mount["mountPath"] for mount in container["volumeMounts"]}
+    named = re.findall(r"=(/[\w./-]+)", " ".join(container["command"]))
+    assert named
+    for place in named:
+        assert any(place == mounted or place.startswith(f"{mounted}/") for mounted in places), place
+
+
+def test_the_worker_takes_its_arguments() -> None:
+    """The command of the Deployment is one that `quantmon` knows, and models.toml a file that it reads."""
+    (container,) = evaluator()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    program, *arguments = container["command"]
+    assert program == "quantmon"
+    parsed = make_parser().parse_args(arguments)
+    assert (parsed.group, parsed.source) == ("ordinary", "kafka://$(KAFKA_BROKERS)/quantmon-samples")
+    models = read_settings(str(EVALUATOR / "models.toml")).models
+    assert {section["reference"] for section in models.values()} == {"/models/classifier.onnx"}
+
+
+def test_keda_asks_for_the_group_that_the_workers_are() -> None:
+    """Group, topic, broker and secret are those of the Deployment, by parameters that KEDA's scaler reads."""
+    made = evaluator()
+    (trigger,) = made["ScaledObject"]["spec"]["triggers"]
+    (container,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    brokers = next(one["value"] for one in container["env"] if one["name"] == "KAFKA_BROKERS")
+    assert trigger["metadata"]["bootstrapServers"] == brokers
+    assert trigger["metadata"]["consumerGroup"] == GROUP
+    assert f"/{trigger['metadata']['topic']}" in " ".join(container["command"])
+    assert made["ScaledObject"]["spec"]["scaleTargetRef"]["name"] == made["Deployment"]["metadata"]["name"]
+    authentication = made["TriggerAuthentication"]
+    assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+    source = (module_directory("github.com/kedacore/keda/v2") / "pkg/scalers/kafka_scaler.go").read_text()
+    constants = dict(re.findall(r'^\s*(\w+MetricName)\s*= "(\w+)"', source, re.MULTILINE))
+    read = set(re.findall(r'TriggerMetadata\["(\w+)"\]', source)) | set(constants.values())
+    assert trigger["metadata"].keys() <= read
+    parameters = {one["parameter"] for one in authentication["spec"]["secretTargetRef"]}
+    assert parameters <= set(re.findall(r'AuthParams\["(\w+)"\]', source))
+
+
+def test_nobody_comes_to_the_workers_and_they_go_to_three() -> None:
+    """Samples hold what users sent: the policy covers the workers' pods, and names every way out."""
+    made = evaluator()
+    policy = made["NetworkPolicy"]["spec"]
+    labels = made["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == []
+    ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert all(rule["to"] for rule in policy["egress"])
+    assert ports == {53, 4317, 9093}

@@ -12,7 +12,7 @@ import trustme
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from stack.backends import Collector, Jaeger, Prometheus, Tempo, collector
+from stack.backends import Collector, Jaeger, Prometheus, collector
 from stack.running import until
 from stack.sending import finished_span, send_request, service
 
@@ -32,7 +32,7 @@ class ManyHosts:
 def many_hosts(
     tmp_path_factory: pytest.TempPathFactory,
     jaeger_server: Jaeger,
-    tempo_server: Tempo,
+    second_jaeger: Jaeger,
     prometheus_server: Prometheus,
 ) -> Iterator[ManyHosts]:
     directory = tmp_path_factory.mktemp("many-hosts")
@@ -48,7 +48,7 @@ def many_hosts(
         "OTELCOL_TLS_CERT": str(directory / "tls.crt"),
         "OTELCOL_TLS_KEY": str(directory / "tls.key"),
         "JAEGER_OTLP": jaeger_server.otlp,
-        "TEMPO_OTLP": tempo_server.otlp,
+        "TEMPO_OTLP": second_jaeger.otlp,
         "PROMETHEUS_URL": prometheus_server.url,
         # Nothing is kept by chance, and a trace is judged soon.
         "OTELCOL_KEEP_PERCENT": "0",
@@ -76,14 +76,14 @@ def many_hosts(
     ids=["failure", "timeout", "anomaly", "slow"],
 )
 def test_what_matters_is_kept(
-    unusual: dict[str, str], many_hosts: ManyHosts, jaeger_server: Jaeger, tempo_server: Tempo
+    unusual: dict[str, str], many_hosts: ManyHosts, jaeger_server: Jaeger, second_jaeger: Jaeger
 ) -> None:
-    """A failure, a timeout, an anomaly and a slow request reach both backends though nothing else is kept."""
+    """A failure, a timeout, an anomaly and a slow request reach both trace stores though nothing else is kept."""
     with service(many_hosts.agent.otlp_grpc, many_hosts.agent.otlp_http) as sender:
         trace_id, _ = send_request(sender, **unusual)
         sender.flush()
     assert len(until(lambda: jaeger_server.spans(trace_id), "trace in Jaeger")) == 2
-    assert len(until(lambda: tempo_server.spans(trace_id), "trace in Tempo")) == 2
+    assert len(until(lambda: second_jaeger.spans(trace_id), "trace at Tempo's address")) == 2
 
 
 def test_the_rest_is_dropped_and_the_metrics_are_whole(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from stack.backends import Collector, Jaeger, Prometheus, Tempo, collector
+from stack.backends import Collector, Jaeger, Prometheus, collector
 from stack.running import Process, free_ports, running, until
 from stack.test_stack_one_host import documented_names
 
@@ -115,16 +115,19 @@ def test_the_inference_is_under_its_request_in_jaeger(service: Classifier, jaege
     assert 0 < inference["duration"] < request["duration"]
 
 
-def test_the_inference_is_under_its_request_in_tempo(service: Classifier, tempo_server: Tempo) -> None:
-    """The same in Tempo."""
+def test_the_inference_is_under_its_request_at_tempos_address(
+    service: Classifier, second_jaeger: Jaeger
+) -> None:
+    """The same in the store at Tempo's address."""
     trace_id = service.classify(b"#!/bin/sh\necho hello\n")
 
     def whole() -> dict[str, dict[str, Any]] | None:
-        spans = {span["name"]: span for span in tempo_server.spans(trace_id)}
+        spans = {span["operationName"]: span for span in second_jaeger.spans(trace_id)}
         return spans if {"POST /classify", "inference magika_int8"} <= spans.keys() else None
 
-    spans = until(whole, "request and inference in Tempo")
-    assert spans["inference magika_int8"]["parentSpanId"] == spans["POST /classify"]["spanId"]
+    spans = until(whole, "request and inference at Tempo's address")
+    (parent,) = spans["inference magika_int8"]["references"]
+    assert parent["spanID"] == spans["POST /classify"]["spanID"]
 
 
 def test_prometheus_counts_what_the_client_did(service: Classifier, prometheus_server: Prometheus) -> None:
@@ -158,9 +161,9 @@ def _settled(server: Prometheus, count: str) -> float:
 
 
 def test_an_exemplar_leads_to_the_requests_trace(
-    service: Classifier, prometheus_server: Prometheus, tempo_server: Tempo
+    service: Classifier, prometheus_server: Prometheus, second_jaeger: Jaeger
 ) -> None:
-    """A bucket of the duration names a trace, and Tempo has that trace with the client's id."""
+    """A bucket of the duration names a trace, and the store at Tempo's address has it with the client's id."""
     start = time.time() - 1
     asked = {service.classify(b"<html></html>") for _ in range(10)}
     selector = f'quantmon_inference_duration_seconds_bucket{{job="{service.name}"}}'
@@ -172,8 +175,8 @@ def test_an_exemplar_leads_to_the_requests_trace(
         )
 
     trace_id = until(one_of_ours, "exemplar of one of the requests")
-    spans = until(lambda: tempo_server.spans(trace_id), "its trace in Tempo")
-    assert "inference magika_int8" in {span["name"] for span in spans}
+    spans = until(lambda: second_jaeger.spans(trace_id), "its trace at Tempo's address")
+    assert "inference magika_int8" in {span["operationName"] for span in spans}
 
 
 def test_a_killed_collector_costs_no_request_and_no_count(
