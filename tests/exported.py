@@ -1,4 +1,4 @@
-"""What an application's providers were given, as text that a test can hold against a literal.
+"""The one harness of providers: what an application's were given, also as text that a test can hold against a literal.
 
 Values are written by ``repr``, so that 1, 1.0, True and a numpy scalar differ. What changes from run to run is
 checked here and written as a placeholder.
@@ -24,8 +24,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_quantmon.probe.worker import worker
-
 # Shape of what differs from machine to machine, by attribute; each is checked to begin so.
 _PLACEHOLDERS = {"quantmon.model.digest": "sha256:", "quantmon.runtime.version": "", "quantmon.cpu.isa": ""}
 # What a keyword of `Exported.points` stands for.
@@ -36,7 +34,8 @@ _NAMES = {
     "error_type": "error.type",
     "memory_type": "quantmon.memory.type",
     "statistic": "quantmon.statistic",
-    "room": "quantmon.overhead.room",
+    "anomaly": "quantmon.anomaly.type",
+    "phase": "quantmon.overhead.phase",
 }
 _MODEL = (
     "quantmon.model.name",
@@ -53,9 +52,9 @@ class Exported:
 
     def __init__(self, **meter_options: Any) -> None:
         self._began = time.time_ns()
-        self._exporter = InMemorySpanExporter()
+        self.exporter = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(shutdown_on_exit=False)
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = self.tracer_provider.get_tracer("application")
         self.reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self.reader], shutdown_on_exit=False, **meter_options)
@@ -73,17 +72,22 @@ class Exported:
     def raw_spans(self) -> list[ReadableSpan]:
         """The ended spans of the instrumentation, in the order in which they ended."""
         scope = "otel_quantmon"
-        return [span for span in self._exporter.get_finished_spans() if _scope(span) == scope]
+        return [span for span in self.exporter.get_finished_spans() if _scope(span) == scope]
 
     def raw_metrics(self) -> dict[str, Metric]:
-        """The metrics of one collection, by name."""
+        """The metrics of one collection, by name, made when the worker has done what there was to do."""
+        # Not above: a program may use these providers before anything of the package is to be loaded.
+        from otel_quantmon.process.worker import worker
+
         worker.flush(10)
+        return self.collect()
+
+    def collect(self) -> dict[str, Metric]:
+        """The metrics of one collection, by name, made at once."""
         data = self.reader.get_metrics_data()
-        if data is None:
-            return {}
         found = [
             metric
-            for resource in data.resource_metrics
+            for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
         ]
@@ -104,13 +108,25 @@ class Exported:
         points: Iterable[Any] = () if metric is None else metric.data.data_points
         return [point for point in points if wanted.items() <= dict(point.attributes).items()]
 
+    def points_by_name(self) -> dict[str, list[Any]]:
+        """The points of each metric, of one collection made at once."""
+        return {name: list(metric.data.data_points) for name, metric in self.collect().items()}
+
+    def calls(self) -> int:
+        """Inferences counted so far, of one collection made at once."""
+        return sum(point.count for point in self.points_by_name().get("quantmon.inference.duration", ()))
+
+    def active(self) -> int:
+        """Inferences in flight, of one collection made at once."""
+        return sum(point.value for point in self.points_by_name().get("quantmon.inference.active", ()))
+
     def count(self, **attributes: str) -> int:
         """Calls in the duration histogram with these attributes."""
         return sum(point.count for point in self.points("quantmon.inference.duration", **attributes))
 
     def spans(self) -> str:
         """Every span whole: name, kind, parent, status, attributes, events."""
-        ended = self._exporter.get_finished_spans()
+        ended = self.exporter.get_finished_spans()
         names = {span.context.span_id: span.name for span in ended if span.context is not None}
         return "\n".join(line for span in self.raw_spans() for line in self._span(span, names))
 
@@ -133,12 +149,12 @@ class Exported:
         yield f"{span.name} ({span.kind.name}, parent {parent}, {status}{described})"
         yield from (f"  {line}" for line in _attributes(span.attributes or {}))
         for event in span.events:
-            told = dict(event.attributes or {})
+            attributes = dict(event.attributes or {})
             assert span.start_time <= event.timestamp <= span.end_time
-            assert str(told.pop("exception.stacktrace")).startswith("Traceback")
-            told["exception.message"] = str(told["exception.message"]).splitlines()[0]
+            assert str(attributes.pop("exception.stacktrace")).startswith("Traceback")
+            attributes["exception.message"] = str(attributes["exception.message"]).splitlines()[0]
             yield f"  event {event.name}"
-            yield from (f"    {line}" for line in _attributes(told))
+            yield from (f"    {line}" for line in _attributes(attributes))
         assert not span.links
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,3 +69,47 @@ def run(environment: dict[str, str]) -> Callable[..., str]:
         return done.stdout
 
     return to_its_end
+
+
+APPLICATION = """
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("classifier_int8.onnx")
+feeds = {tensor.name: np.ones(4, np.float32) for tensor in session.get_inputs()}
+for _ in range(200):
+    session.run(None, feeds)
+"""
+"""What documents call ``app.py``. A timeout does not end its one operator, however busy the machine is."""
+
+QUANTMON_TOML = """
+timeout = "10s"
+"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with what the commands in the documents name: an application, its models and inputs, and a checkout."""
+    for module in ("onnxruntime", "onnx"):
+        pytest.importorskip(module)
+    from real_models import magika_float, magika_inputs, magika_qdq, one_op_onnx
+
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    for name in ("src", "examples", "benchmarks", "docs", "tests", "README.md", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    # Commands write into this one.
+    shutil.copytree(ROOT / "collector-config", folder / "collector-config")
+    (folder / "magika_int8.onnx").symlink_to(magika_qdq())
+    (folder / "magika.onnx").symlink_to(magika_float())
+    (folder / "classifier_int8.onnx").symlink_to(one_op_onnx())
+    (folder / "models").mkdir()
+    (folder / "models" / "magika.onnx").symlink_to(magika_float())
+    for completions in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
+        (folder / completions).mkdir(parents=True)
+    (folder / "app.py").write_text(APPLICATION)
+    (folder / "quantmon.toml").write_text(QUANTMON_TOML)
+    import numpy as np
+
+    np.save(folder / "inputs.npy", magika_inputs(12))
+    return folder

@@ -11,30 +11,45 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 from otel_quantmon import package, semconv
 from otel_quantmon.settings.loading import load_settings
 from otel_quantmon.settings.table import TABLE
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/**/*.md"),
+        ROOT / "collector-config" / "README.md",
+    ]
+)
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its text without indentation, and its line."""
+    """A fenced block: its language, its text without indentation, its line, and why it is not run here, if it is not.
+
+    A comment right above a block says so: ``<!-- not run: REASON -->``, or ``<!-- run by FILE -->`` for what another
+    test runs.
+    """
 
     language: str
     text: str
     line: int
+    elsewhere: str
 
 
 def blocks(text: str) -> list[Block]:
     found = []
-    for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
-        indent, language, body = match.groups()
+    comment = r"(?:^ *<!-- ((?:not run:|run by) [^>]+) -->\n)?"
+    for match in re.finditer(comment + r"^( *)```(\w*)\n(.*?)^\2```$", text, re.MULTILINE | re.DOTALL):
+        elsewhere, indent, language, body = match.groups()
         lines = [line.removeprefix(indent) for line in body.splitlines()]
-        found.append(Block(language, "\n".join(lines) + "\n", text[: match.start()].count("\n") + 1))
+        line = text[: match.start(2)].count("\n") + 1
+        found.append(Block(language, "\n".join(lines) + "\n", line, elsewhere or ""))
     return found
 
 
@@ -74,14 +89,68 @@ def test_links_between_files_resolve(document: Path) -> None:
             assert fragment in anchors(target.read_text()), f"{link}: no such heading"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+# The blocks of the Chinese README are those of the English one, as a test below shows: they run once.
+RUN = [path for path in DOCUMENTS if path.name != "README.zh-CN.md"]
+RUN_NAMES = [str(path.relative_to(ROOT)) for path in RUN]
+
+
+@pytest.mark.parametrize("document", RUN, ids=RUN_NAMES)
 def test_python_in_documents_runs(document: Path, run: Callable[..., str]) -> None:
     """Every Python block of a page runs, one after another in one process: fails when the API moves on."""
     code = [block for block in blocks(document.read_text()) if block.language == "python"]
     for block in code:
         ast.parse(block.text, f"{document.name}:{block.line}")
-    if code:
-        run(sys.executable, "-c", "\n".join(block.text for block in code))
+    here = [block.text for block in code if not block.elsewhere]
+    if here:
+        run(sys.executable, "-c", "\n".join(here))
+
+
+# What installs, which `nox -s wheel` and the sessions themselves do, each with extras and groups of its own.
+INSTALLS = re.compile(r"^ *pip install .*$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", RUN, ids=RUN_NAMES)
+def test_commands_in_documents_run(document: Path, desk: Path, environment: dict[str, str]) -> None:
+    """Every shell block of a page runs to its end, in a folder that has what pages name; a block that is not run here
+    says why, and one that another test runs is named there.
+    """
+    # No one answers at the endpoints of the pages, and nobody is to wait for that. Completions go to the home folder.
+    given = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1", "HOME": str(desk)}
+    for block in blocks(document.read_text()):
+        if block.language not in {"bash", "sh", "console"} or block.elsewhere:
+            continue
+        text = block.text
+        if block.language == "console":
+            text = "\n".join(re.findall(r"^\$ (.*)$", text, re.MULTILINE))
+        text = INSTALLS.sub("", text)
+        # Whether a run was slower than another, and whether an exporter is reachable, is up to the machine.
+        text = re.sub(
+            r"^(quantmon (?:diff|doctor)\b[^|\n]*)$", r"\1 || test $? = 1", text, flags=re.MULTILINE
+        )
+        done = subprocess.run(
+            ["bash", "-eu", "-c", text],
+            cwd=desk,
+            env={**environment, **given},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        place = f"{document.name}:{block.line}"
+        assert done.returncode == 0, f"{place}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        assert "otel-quantmon failed in itself" not in done.stderr, f"{place}: {done.stderr[-4000:]}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_what_another_test_runs_is_named_there(document: Path) -> None:
+    """The file that is said to run a block exists, and names the page: fails when the test goes and the page stays."""
+    for block in blocks(document.read_text()):
+        if block.elsewhere.startswith("run by "):
+            test = ROOT / block.elsewhere.removeprefix("run by ")
+            assert test.exists(), f"{document.name}:{block.line}: no {test}"
+            name = document.parent.name if document.stem == "README" else document.stem
+            assert name in test.read_text(), f"{test.name} does not name {name}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
@@ -89,7 +158,7 @@ def test_shell_in_documents_is_valid(document: Path, project: dict[str, Any]) ->
     """Shell blocks parse, and name flags, extras, files and nox sessions that exist."""
     settings = {setting.name for setting in TABLE}
     noxfile = ROOT / "noxfile.py"
-    for language, text, line in blocks(document.read_text()):
+    for language, text, line, _ in blocks(document.read_text()):
         if language not in ("bash", "sh"):
             continue
         place = f"{document.name}:{line}"
@@ -119,6 +188,19 @@ def test_toml_in_documents_is_accepted(
             file.write_text(block.text)
             load_settings({"QUANTMON_CONFIG": str(file)})
             assert not caplog.messages, f"{document.name}:{block.line}: {caplog.messages}"
+
+
+# What is left are outputs and pictures, and what a test of tests/stack gives to the program that it is for.
+CHECKED = {"python", "bash", "sh", "console", "toml", "yaml", "promql", "properties", "mermaid", "text"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_every_block_is_of_a_language_that_is_checked(document: Path) -> None:
+    """No block escapes by its language's name, and YAML can be read; tests/stack checks it and PromQL further."""
+    for block in blocks(document.read_text()):
+        assert block.language in CHECKED, f"{document.name}:{block.line}: {block.language or 'no language'}"
+        if block.language == "yaml":
+            assert isinstance(yaml.safe_load(block.text), dict), f"{document.name}:{block.line}"
 
 
 def test_the_readme_is_the_same_in_both_languages() -> None:
@@ -155,9 +237,9 @@ def test_the_readme_names_what_there_is(name: str, project: dict[str, Any]) -> N
     variables = [row for row in rows if row[0].startswith("`QUANTMON_")]
     assert variables
     for variable, default, *_ in variables:
-        told = defaults[variable]
+        value = defaults[variable]
         assert default.strip("`") == (
-            "" if told is None else str(told).lower() if isinstance(told, bool) else str(told)
+            "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         )
     oldest = dict(
         requirement.split(" >= ")

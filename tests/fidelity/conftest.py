@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from runtimes.models import doubling
 
-from otel_quantmon.probe.observer import observers
-from otel_quantmon.probe.worker import reference_worker
+from otel_quantmon.fidelity.reference import client
+from otel_quantmon.pipeline import pipelines
+from otel_quantmon.process.worker import reference_worker
 
+from .logs import Logs
 from .waiting import SECONDS
 
 
@@ -18,10 +22,31 @@ def instrument(instrument: Callable[..., None]) -> Callable[..., None]:
     return lambda **given: instrument(**({"baseline_calls": 1_000_000} | given))
 
 
+@pytest.fixture
+def reference(tmp_path: Path) -> str:
+    """``y = x + x``, in a file that no model names."""
+    path = tmp_path / "reference.onnx"
+    path.write_bytes(doubling())
+    return str(path)
+
+
+@pytest.fixture
+def logs() -> Logs:
+    return Logs()
+
+
+@pytest.fixture(autouse=True)
+def _no_nice_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The references' processes compete as the tests do: a nice one has a seventieth of a processor beside a busy
+    program, and a test would wait for it for minutes. One test of the processes shows how nice they are.
+    """
+    monkeypatch.setattr(client, "niceness", lambda _: 0)
+
+
 @pytest.fixture(autouse=True)
 def _no_process_left() -> Iterator[None]:
     """Ends the references' processes with the test: what refers to them lives as long as its providers."""
     yield
-    for observer in observers():
-        reference_worker.submit(observer.references.process.close)
+    for pipeline in pipelines():
+        reference_worker.submit(pipeline.references.process.close)
     assert reference_worker.flush(SECONDS)

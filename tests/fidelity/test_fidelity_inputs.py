@@ -13,7 +13,7 @@ import pytest
 import real_models
 from ai_edge_litert.interpreter import Interpreter
 from exported import Exported
-from formats.onnx_models import CONV_INPUT, quantized_conv_net
+from models.formats.onnx_models import CONV_INPUT, quantized_conv_net
 from onnx import helper, numpy_helper
 from runtimes.models import doubling, floats, model
 
@@ -40,7 +40,7 @@ def test_the_clip_ratio_is_the_share_of_values_that_the_graph_cannot_represent(
     expected = float(np.mean((images < np.float32(low)) | (images > np.float32(high))))
     assert (expected == 0) == (factor == 1)
     instrument()
-    session = onnxruntime.InferenceSession(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     session.run(None, {CONV_INPUT: images})
     assert exported.point("quantmon.input.clip_ratio").value == expected
 
@@ -80,7 +80,9 @@ def test_what_int8_hides_is_counted_as_masked(
     images = np.zeros((1, 1, 8, 8), np.float32)
     images[0, 0, 3, 3] = bad
     instrument()
-    session = onnxruntime.InferenceSession(str(quantized_conv_net(tmp_path, "QDQ")))
+    session = onnxruntime.InferenceSession(
+        str(quantized_conv_net(tmp_path, "QDQ")), providers=["CPUExecutionProvider"]
+    )
     (scores,) = session.run(None, {CONV_INPUT: images})
     assert np.isfinite(scores).all()
     assert nonfinite(exported) == {("input", "masked", 1)}
@@ -89,7 +91,9 @@ def test_what_int8_hides_is_counted_as_masked(
 def test_what_runs_through_is_counted_at_both_ends(instrument: Instrument, exported: Exported) -> None:
     """A NaN that comes out as a NaN is propagated, at the input and at the output."""
     instrument()
-    onnxruntime.InferenceSession(doubling()).run(None, {"x": np.full((2, 3), np.nan, np.float32)})
+    onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": np.full((2, 3), np.nan, np.float32)}
+    )
     assert nonfinite(exported) == {("input", "propagated", 1), ("output", "propagated", 1)}
 
 
@@ -100,23 +104,27 @@ def test_what_the_model_makes_itself_is_counted_as_generated(
     node = helper.make_node("Log", ["x"], ["y"])
     log = model([node], inputs=[floats("x", 3)], outputs=[floats("y", 3)], name="log")
     instrument()
-    onnxruntime.InferenceSession(log).run(None, {"x": -np.ones(3, np.float32)})
+    onnxruntime.InferenceSession(log, providers=["CPUExecutionProvider"]).run(
+        None, {"x": -np.ones(3, np.float32)}
+    )
     assert nonfinite(exported) == {("output", "generated", 1)}
 
 
 def test_sound_tensors_are_checked_and_nothing_is_counted(instrument: Instrument, exported: Exported) -> None:
     """Finite tensors of a model without a quantized input have neither a clip ratio nor a count."""
     instrument()
-    onnxruntime.InferenceSession(doubling()).run(None, {"x": np.ones((2, 3), np.float32)})
+    onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": np.ones((2, 3), np.float32)}
+    )
     assert not nonfinite(exported)
     assert not exported.points("quantmon.input.clip_ratio")
 
 
 @pytest.mark.parametrize("spans", ["all", "none"])
 def test_checks_go_on_with_and_without_spans(spans: str, instrument: Instrument, exported: Exported) -> None:
-    """The time that calls take earns checks whether or not they have spans."""
+    """The time that calls take adds to the budget of checks whether or not they have spans."""
     instrument(spans=spans, check_budget=1.0, queue_size=1)
-    session = onnxruntime.InferenceSession(doubling())
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
     session.run(None, {"x": np.ones((2, 3), np.float32)})
     assert not nonfinite(exported)
     large = np.full((1_000_000, 3), np.nan, np.float32)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,17 @@ from exported import Exported
 from lifecycle.programs import environment
 from runtimes.models import doubling
 
+from otel_quantmon import ONNXRuntimeInstrumentor
+from otel_quantmon.fidelity.reference import client
+from otel_quantmon.fidelity.reference.client import niceness
+from otel_quantmon.process.worker import reference_worker
+
 from .waiting import (
     SECONDS,
     evaluate,
     fidelity_of,
-    observer_of,
     outcomes,
+    pipeline_of,
     reference_process,
     settle,
     until_piping,
@@ -44,21 +48,15 @@ from fidelity.waiting import evaluate, fidelity_of, outcomes, reference_process,
 from otel_quantmon import ONNXRuntimeInstrumentor, Settings
 
 exported = Exported()
-settings = Settings(reference={"*": sys.argv[1]})
+# With a large budget the process is not nice, and starts on a busy machine too.
+settings = Settings(reference={"*": sys.argv[1]}, reference_budget=0.7)
 ONNXRuntimeInstrumentor().instrument(settings=settings, **exported.providers)
-session = onnxruntime.InferenceSession(sys.argv[1])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 x = np.ones((2, 3), np.float32)
 run = lambda: session.run(None, {"x": x})
 evaluate(exported, run)
 process = reference_process(exported)
 """
-
-
-@pytest.fixture
-def reference(tmp_path: Path) -> str:
-    path = tmp_path / "reference.onnx"
-    path.write_bytes(doubling())
-    return str(path)
 
 
 @contextmanager
@@ -84,7 +82,7 @@ def test_a_killed_reference_costs_one_evaluation(
 ) -> None:
     """SIGKILL in the middle of an evaluation: it is counted as failed, and the next one has a new process."""
     instrument(reference={"*": reference})
-    session = onnxruntime.InferenceSession(doubling())
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
     evaluate(exported, lambda: session.run(None, {"x": X}))
     killed = reference_process(exported)
     killed.send_signal(signal.SIGSTOP)
@@ -101,7 +99,19 @@ def test_a_killed_reference_costs_one_evaluation(
     settle()
     assert outcomes(exported) == {"evaluated": 2, "failed": 1}
     assert reference_process(exported).pid != killed.pid
-    assert observer_of(exported).capture.held == 0
+    assert pipeline_of(exported).capture.held == 0
+
+
+def test_the_process_is_the_nicer_the_smaller_its_budget(
+    reference: str, instrument: Instrument, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives way to all else on the machine, as far as its budget allows."""
+    assert [niceness(budget) for budget in (0.01, 0.2, 0.7, 1.0)] == [19, 5, 0, 0]
+    monkeypatch.setattr(client, "niceness", niceness)
+    instrument(reference={"*": reference}, reference_budget=0.2)
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
+    evaluate(exported, lambda: session.run(None, {"x": X}))
+    assert reference_process(exported).nice() == min(psutil.Process().nice() + 5, 19)
 
 
 @pytest.mark.parametrize("end", ["killed", "exits"])
@@ -182,7 +192,10 @@ def test_the_process_ends_with_the_last_model_that_needs_it(
 ) -> None:
     """Two models share one process; it stays when one of them is dropped, and ends with the other."""
     instrument(reference={"*": reference})
-    sessions = [onnxruntime.InferenceSession(doubling(name)) for name in ("one", "two")]
+    sessions = [
+        onnxruntime.InferenceSession(doubling(name), providers=["CPUExecutionProvider"])
+        for name in ("one", "two")
+    ]
 
     def run() -> None:
         for session in sessions:
@@ -196,7 +209,7 @@ def test_the_process_ends_with_the_last_model_that_needs_it(
         exported.raw_metrics()
         gc.collect()
         settle()
-        assert (observer_of(exported).references.process._process is not None) == alive
+        assert (pipeline_of(exported).references.process._process is not None) == alive
     process.wait(SECONDS)
 
 
@@ -206,7 +219,7 @@ def test_a_server_without_a_python_of_its_own_compares_in_itself(
     """Where ``sys.executable`` is no Python the reference runs here, and is not taken for an inference."""
     monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
     instrument(reference={"*": reference}, reference_budget=1.0)
-    session = onnxruntime.InferenceSession(doubling())
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
     runs = 0
 
     def run() -> None:
@@ -215,7 +228,48 @@ def test_a_server_without_a_python_of_its_own_compares_in_itself(
         session.run(None, {"x": X})
 
     evaluate(exported, run, 3)
-    assert observer_of(exported).references.process._process is None
+    assert pipeline_of(exported).references.process._process is None
     assert outcomes(exported) == {"evaluated": 3}
     assert exported.count() == runs == len(exported.raw_spans())
     assert exported.point("quantmon.model.load.duration").count == 1
+
+
+@pytest.mark.parametrize("end", ["uninstrumented", "shut down", "model gone"])
+def test_the_process_ends_with_the_need_for_it(
+    end: str, reference: str, instrument: Instrument, exported: Exported
+) -> None:
+    """After `uninstrument`, after the shutdown of the providers and after the last session it ends by itself, with no
+    collection and no call to tell of it.
+    """
+    instrument(reference={"*": reference})
+    sessions = [onnxruntime.InferenceSession(doubling())]
+    evaluate(exported, lambda: sessions[0].run(None, {"x": X}))
+    process = reference_process(exported)
+    if end == "uninstrumented":
+        ONNXRuntimeInstrumentor().uninstrument()
+    elif end == "shut down":
+        exported.shut_down()
+    else:
+        sessions.clear()
+        gc.collect()
+    process.wait(SECONDS)
+
+
+def test_a_sample_after_the_shutdown_starts_no_process(
+    reference: str, instrument: Instrument, exported: Exported
+) -> None:
+    """What is still compared when the providers have been shut down is dropped, and its tensors are let go of."""
+    instrument(reference={"*": reference})
+    session = onnxruntime.InferenceSession(doubling())
+    evaluate(exported, lambda: session.run(None, {"x": X}))
+    process = reference_process(exported)
+    pipeline, assessment = pipeline_of(exported), fidelity_of(exported)
+    exported.shut_down()
+    process.wait(SECONDS)
+    assert reference_worker.flush(SECONDS)
+    assessment.demand()
+    session.run(None, {"x": X})
+    settle()
+    assert pipeline.references.process._process is None
+    assert not assessment.tokens
+    assert pipeline.capture.held == 0

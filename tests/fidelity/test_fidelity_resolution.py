@@ -18,9 +18,9 @@ from onnx import helper
 from runtimes.models import doubling, floats, model
 
 from otel_quantmon import Settings
-from otel_quantmon.probe.loaded import LoadedModel
-from otel_quantmon.probe.model import Model
-from otel_quantmon.probe.shadow import reference_of
+from otel_quantmon.fidelity.shadow import reference_of
+from otel_quantmon.models.description import LoadedModel
+from otel_quantmon.models.identity import Model
 from otel_quantmon.settings import load_settings
 
 from .waiting import by_output, evaluate, outcomes, settle, warnings
@@ -63,6 +63,94 @@ def test_a_section_wins_over_the_environment_and_the_environment_over_the_model(
     )
     assert found(path, load_settings(environment)) == "/models/environment.onnx"
     assert found(path) == str(tmp_path / "own.onnx")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "/etc/passwd",
+        "../secret.onnx",
+        "..",
+        ".",
+        "sub/float.onnx",
+        "sub\\float.onnx",
+        "C:float.onnx",
+        "link.onnx",
+        "a\x00b",
+    ],
+)
+def test_metadata_names_no_file_but_one_beside_the_model(named: str, tmp_path: Path, caplog: Any) -> None:
+    """A model comes from outside: one that names any other place has no reference, and one warning says so."""
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    for place in (tmp_path / "secret.onnx", folder / "sub" / "float.onnx"):
+        place.write_bytes(doubling())
+    (folder / "link.onnx").symlink_to(tmp_path / "secret.onnx")
+    assert found(quantized(folder, **{"quantmon.reference": named})) is None
+    (warning,) = warnings(caplog)
+    assert "no file beside it" in warning
+    assert str(tmp_path) not in warning
+
+
+def test_metadata_that_is_not_followed_is_not_repeated_at_length(tmp_path: Path, caplog: Any) -> None:
+    """The warning shows the beginning of what the model says."""
+    assert found(quantized(tmp_path, **{"quantmon.reference": "../" + "x" * 4000})) is None
+    (warning,) = warnings(caplog)
+    assert len(warning) < 250
+
+
+def test_metadata_is_followed_in_a_cache_of_links(tmp_path: Path) -> None:
+    """Where all files of a folder are links into one other folder, a neighbour is one all the same."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    for folder in (blobs, snapshot):
+        folder.mkdir(parents=True)
+    blob = quantized(blobs, "1234", **{"quantmon.reference": "float.onnx"})
+    (blobs / "5678").write_bytes(doubling())
+    for link, target in (("cat.onnx", blob), ("float.onnx", blobs / "5678")):
+        (snapshot / link).symlink_to(target)
+    assert found(snapshot / "cat.onnx") == str(snapshot / "float.onnx")
+
+
+def test_models_of_one_file_name_have_references_of_their_own(
+    tmp_path: Path, instrument: Instrument, exported: Exported, caplog: Any
+) -> None:
+    """Two packages' ``encoder/model.onnx``, each held against its own float model: no error of one is the other's."""
+    packages: list[Path] = []
+    for package, op in (("a", "Add"), ("b", "Mul")):
+        folder = tmp_path / package / "encoder"
+        folder.mkdir(parents=True)
+        content = model(
+            [helper.make_node(op, ["x", "x"], ["y"])],
+            inputs=[floats("x", "n", 3)],
+            outputs=[floats("y", "n", 3)],
+            name="main_graph",
+        )
+        (folder / "model.onnx").write_bytes(content)
+        (folder / "float.onnx").write_bytes(content)
+        packages.append(folder)
+    references = {
+        f"*/{package}/encoder/*": str(tmp_path / package / "encoder/float.onnx") for package in "ab"
+    }
+    instrument(reference=references, reference_budget=1.0)
+    sessions = [
+        onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+        for folder in packages
+    ]
+    x = np.full((2, 3), 5, np.float32)
+
+    def run_both() -> None:
+        for session in sessions:
+            session.run(None, {"x": x})
+
+    evaluate(exported, run_both, 4)
+    errors = {
+        point.attributes["quantmon.model.name"]: point.value
+        for point in exported.points("quantmon.output.relative_error", statistic="last")
+    }
+    assert len(errors) == 2
+    assert set(errors.values()) == {0.0}
+    (warning,) = warnings(caplog)
+    assert all(repr(name) in warning for name in errors)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +197,7 @@ def test_a_reference_that_cannot_be_used_is_said_once_and_does_no_harm(
         wide = model([node], inputs=[floats("x", "n", 7)], outputs=[floats("y", "n", 7)], name="wide")
         path.write_bytes(wide)
     instrument(reference={"doubling": str(path)})
-    session = onnxruntime.InferenceSession(doubling())
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
     for _ in range(3):
         assert np.array_equal(session.run(None, {"x": X})[0], X + X)
         settle()
@@ -129,7 +217,7 @@ def test_outputs_that_do_not_fit_are_counted_and_said_once(
     path = tmp_path / "turned.onnx"
     path.write_bytes(turned)
     instrument(reference={"*": str(path)}, reference_budget=1.0)
-    session = onnxruntime.InferenceSession(doubling())
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
     evaluate(exported, lambda: session.run(None, {"x": X}), 3)
     assert outcomes(exported) == {"incomparable": 3}
     assert not by_output(exported, "quantmon.output.relative_error")
@@ -151,7 +239,7 @@ def test_other_names_are_mapped(tmp_path: Path, instrument: Instrument, exported
     path.write_bytes(model(nodes, inputs=inputs, outputs=outputs, name="large"))
     mapping = {"a": "left", "b": "right", "s": "sum", "d": "difference"}
     instrument(models={"small": {"reference": str(path), "reference_mapping": mapping}})
-    session = onnxruntime.InferenceSession(small)
+    session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
     feeds = {"a": np.full(3, 5, np.float32), "b": np.ones(3, np.float32)}
     evaluate(exported, lambda: session.run(None, feeds))
     assert by_output(exported, "quantmon.output.relative_error", "last") == {"s": 0.0, "d": 0.0}
@@ -194,7 +282,7 @@ def test_the_quantized_file_may_go_while_it_runs(
     path = tmp_path / "model_int8.onnx"
     shutil.copy(real_models.magika_qdq(), path)
     instrument(reference={"*": str(real_models.magika_float())})
-    session = onnxruntime.InferenceSession(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     path.unlink()
     evaluate(exported, lambda: session.run(None, {"bytes": real_models.magika_inputs(1)}))
     assert outcomes(exported) == {"evaluated": 1}

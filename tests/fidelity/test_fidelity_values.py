@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from exported import Exported
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from .waiting import by_output, evaluate, outcomes, settle
+from .waiting import by_output, evaluate, outcomes, settle, until
 
 Instrument = Callable[..., None]
 Tensors = dict[str, np.ndarray]
@@ -75,7 +75,8 @@ def assert_agrees(exported: Exported, quantized: Tensors, reference: Tensors) ->
             # A margin of less than 1024 float32 roundings decides nothing: see `measures.top1_noise`.
             noise = 2.0**-13 * np.abs(rows_f).max(axis=1)
             lead = rows_f.max(axis=1) - np.take_along_axis(rows_f, rows_q.argmax(axis=1)[:, None], 1)[:, 0]
-            assert shown["disagreement"][name] == np.mean(lead > noise)
+            # A mean of equal numbers, which rounds.
+            assert shown["disagreement"][name] == pytest.approx(np.mean(lead > noise), rel=1e-12)
 
 
 @pytest.mark.parametrize("form", ["qdq", "qoperator", "dynamic"])
@@ -100,9 +101,11 @@ def test_a_quantized_onnx_model_is_as_far_from_float_as_numpy_says(
     assert_agrees(exported, {"target_label": results[0]}, expected)
     assert outcomes(exported) == {"evaluated": RUNS}
     assert exported.point("quantmon.output.error").count == RUNS
-    assert exported.point("quantmon.speedup").value > 0
     # The reference's own runs are nobody's inferences.
     assert exported.count() == len(results)
+    # An evaluation on a busy machine may have no time for its timed rounds: another one has.
+    until(lambda: bool(exported.points("quantmon.speedup")), run)
+    assert exported.point("quantmon.speedup").value > 0
 
 
 @pytest.mark.parametrize("reference", ["basic_pitch_tflite", "basic_pitch_onnx"])
@@ -118,7 +121,7 @@ def test_a_quantized_tflite_model_is_compared_with_a_float_one_of_either_runtime
     else:
         expected = tflite_outputs(new_interpreter(path), sound)
     instrument(reference={"basic_pitch_*": str(path)}, reference_budget=1.0)
-    interpreter = new_interpreter(real_models.basic_pitch_tflite_int8())
+    interpreter = new_interpreter(real_models.basic_pitch_tflite_weight_only())
     results: list[Tensors] = []
 
     def run() -> None:
@@ -178,6 +181,8 @@ def test_state_that_is_passed_as_an_input_is_sampled_with_the_call(
     errors = by_output(exported, "quantmon.output.relative_error", "max")
     assert errors.keys() == {"output", "stateN"}
     assert max(errors.values()) < 1e-5
+    # Neither one number nor the 128 of the state are scores of classes.
+    assert by_output(exported, "quantmon.output.disagreement") == {}
 
 
 def test_an_error_is_linked_to_the_trace_of_the_call_that_showed_it(
@@ -185,7 +190,7 @@ def test_an_error_is_linked_to_the_trace_of_the_call_that_showed_it(
 ) -> None:
     """The exemplar of the error's histogram is the span of a sampled call, which ended long before."""
     instrument(reference={"*": str(real_models.magika_float())}, reference_budget=1.0)
-    session = onnxruntime.InferenceSession(str(real_models.magika_qdq()))
+    session = onnxruntime.InferenceSession(str(real_models.magika_qdq()), providers=["CPUExecutionProvider"])
     # The first call is sampled; a collection takes the exemplars with it.
     session.run(None, {"bytes": real_models.magika_inputs(1)})
     settle()

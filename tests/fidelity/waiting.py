@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 from exported import Exported
 
-from otel_quantmon.probe.fidelity import Fidelity
-from otel_quantmon.probe.observer import Observer, observers
-from otel_quantmon.probe.worker import reference_worker, worker
+from otel_quantmon.fidelity.assessment import Assessment
+from otel_quantmon.pipeline import Pipeline, pipelines
+from otel_quantmon.process.worker import reference_worker, worker
 
 SECONDS = 120
-"""After which something counts as not happening, on a busy machine too: a reference's process is a nice one."""
+"""After which something counts as not happening, on a busy machine too."""
 
 EVALUATIONS = "quantmon.reference.evaluations"
 
@@ -59,21 +59,21 @@ def evaluate(exported: Exported, run: Callable[[], object], count: int = 1) -> N
     until(lambda: sum(outcomes(exported).values()) >= count, run)
 
 
-def observer_of(exported: Exported) -> Observer:
+def pipeline_of(exported: Exported) -> Pipeline:
     """What reports to ``exported``."""
-    return next(one for one in observers() if one.providers[1] is exported.meter_provider)
+    return next(one for one in pipelines() if one.providers.meter_provider is exported.meter_provider)
 
 
-def fidelity_of(exported: Exported) -> Fidelity:
+def fidelity_of(exported: Exported) -> Assessment:
     """That of the only model."""
-    (series,) = observer_of(exported).live_series()
-    assert series.fidelity is not None
-    return series.fidelity
+    (series,) = pipeline_of(exported).live_series()
+    assert series.assessment is not None
+    return series.assessment
 
 
 def reference_process(exported: Exported) -> psutil.Process:
     """The references' process."""
-    process = observer_of(exported).references.process._process
+    process = pipeline_of(exported).references.process._process
     assert process is not None
     return psutil.Process(process.pid)
 
@@ -84,8 +84,16 @@ def by_output(exported: Exported, metric: str, statistic: str | None = None) -> 
     return {p.attributes["quantmon.output.name"]: p.value for p in exported.points(metric, **wanted)}
 
 
+def judge(exported: Exported) -> None:
+    """Have all judged that was observed so far, and told what was found."""
+    settle()
+    worker.submit(lambda: pipeline_of(exported).judging.run(at_once=True))
+    assert worker.flush(SECONDS)
+
+
 def anomalies(exported: Exported) -> dict[str, int]:
-    """Anomalies of all models so far, by their type."""
+    """Anomalies of all models so far, by their type, of all that was observed."""
+    judge(exported)
     return _total(exported, "quantmon.anomalies", "quantmon.anomaly.type")
 
 

@@ -6,13 +6,7 @@ from typing import Any
 import pytest
 
 from lifecycle.sink import Sink
-from lifecycle.telemetry import Telemetry
 from otel_quantmon import ONNXRuntimeInstrumentor, TFLiteInstrumentor
-
-
-@pytest.fixture
-def telemetry() -> Telemetry:
-    return Telemetry()
 
 
 @pytest.fixture
@@ -35,6 +29,12 @@ def tflite_instrumentor() -> Iterator[TFLiteInstrumentor]:
     used = TFLiteInstrumentor()
     yield used
     _off(used)
+
+
+@pytest.fixture
+def production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard keeps failures of ours to itself, as it does outside of tests."""
+    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
 
 
 def _off(instrumentor: Any) -> None:

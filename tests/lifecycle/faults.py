@@ -1,4 +1,4 @@
-"""Real providers with one method that fails."""
+"""Real providers with one method that fails, and what an application raises itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class Fault(Exception):  # noqa: N818  what it is to the observation, an error i
 def fail(*_: Any, **__: Any) -> Any:
     """Stands for anything that is broken."""
     raise Fault
+
+
+class TimeLimit(Exception):  # noqa: N818  as applications name theirs
+    """What an application gives up a slow request with."""
 
 
 class Faulty:

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
+from packaging.version import Version
 
 import otel_quantmon
 
@@ -20,6 +24,11 @@ else:
 _TESTS = Path(__file__).parent.parent
 _SOURCE = Path(next(iter(otel_quantmon.__path__))).parent
 ZERO_CODE = Path(sys.executable).with_name("opentelemetry-instrument")
+
+CHILDREN_ANEW = pytest.mark.skipif(
+    Version(version("opentelemetry-instrumentation")) < Version("0.63b0"),
+    reason="opentelemetry-instrument before 0.63b0 does not instrument children that are started anew",
+)
 
 SECONDS = 90
 """After which a program counts as hanging, on a busy machine too."""

@@ -8,10 +8,20 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psutil
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 DURATION = "quantmon.inference.duration"
+
+
+def _process_at(port: int) -> str:
+    """The process that has the other end of a connection, at its ``port``; it waits for the answer."""
+    return next(
+        str(one.pid)
+        for one in psutil.net_connections("tcp4")
+        if one.pid and one.laddr and one.laddr.port == port
+    )
 
 
 class Sink:
@@ -45,7 +55,7 @@ class Sink:
         return sum(self._totals.values())
 
     def by_process(self) -> dict[str, int]:
-        """Inferences counted, by the process's ``service.instance.id``."""
+        """Inferences counted, by process."""
         found: dict[str, int] = {}
         for (instance, *_), count in self._totals.items():
             found[instance] = found.get(instance, 0) + count
@@ -74,7 +84,7 @@ class Sink:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                sink._receive(self.path, body)
+                sink._receive(self.path, body, self.client_address[1])
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", "0")
@@ -89,19 +99,20 @@ class Sink:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
-    def _receive(self, path: str, body: bytes) -> None:
+    def _receive(self, path: str, body: bytes, port: int) -> None:
         with self._changed:
             if path == "/v1/metrics":
-                self._receive_metrics(ExportMetricsServiceRequest.FromString(body))
+                self._receive_metrics(ExportMetricsServiceRequest.FromString(body), port)
             elif path == "/v1/traces":
                 for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                     self.spans += sum(len(scope.spans) for scope in resource.scope_spans)
             self._changed.notify_all()
 
-    def _receive_metrics(self, request: ExportMetricsServiceRequest) -> None:
+    def _receive_metrics(self, request: ExportMetricsServiceRequest, port: int) -> None:
         for resource in request.resource_metrics:
             attributes = {item.key: item.value.string_value for item in resource.resource.attributes}
-            instance = attributes["service.instance.id"]
+            # The oldest SDK does not set it, and what it says of the process is the parent's after a fork.
+            instance = attributes.get("service.instance.id") or _process_at(port)
             points = (
                 point
                 for scope in resource.scope_metrics

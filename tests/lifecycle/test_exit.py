@@ -17,7 +17,7 @@ _VARIABLES = {"QUANTMON_TEST_GUARD": "swallow", "QUANTMON_SPANS": "all"}
 
 _APPLICATION = """
 import sys
-from lifecycle.telemetry import runner
+from lifecycle.models import runner
 
 def main():
     call = runner(sys.argv[1])
@@ -117,7 +117,7 @@ def test_no_collector_at_all(kind: str, application: Path) -> None:
 # Runs until its standard input ends, and says how often it has run.
 _LONG_RUNNING = """
 import sys, threading
-from lifecycle.telemetry import runner
+from lifecycle.models import runner
 
 call, over, count = runner("onnxruntime"), threading.Event(), 0
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()

@@ -8,12 +8,13 @@ import weakref
 
 import numpy as np
 import pytest
+from exported import Exported
 from real_models import digits_tflite_float, magika_qdq, one_op_onnx
 
+from lifecycle.models import X
 from lifecycle.programs import run
-from lifecycle.telemetry import Telemetry, X
-from otel_quantmon.probe.observer import Observer, observer_of
-from otel_quantmon.probe.worker import worker
+from otel_quantmon.pipeline import Pipeline, pipeline_of
+from otel_quantmon.process.worker import worker
 from otel_quantmon.settings import Settings
 
 _OF_LIVE_MODELS = {
@@ -26,84 +27,84 @@ _OF_LIVE_MODELS = {
 }
 
 
-def _observer(telemetry: Telemetry) -> Observer:
+def _pipeline(exported: Exported) -> Pipeline:
     """The one that `instrument` has made for these providers."""
-    return observer_of(telemetry.tracer_provider, telemetry.meter_provider, Settings())
+    return pipeline_of(exported.tracer_provider, exported.meter_provider, Settings())
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_sessions_leave_nothing(count: int, telemetry: Telemetry, instrumentor) -> None:
+def test_sessions_leave_nothing(count: int, exported: Exported, instrumentor) -> None:
     """Sessions made from bytes, run and dropped: all are collected, by reference count alone; no gauge tells of them;
     bookkeeping has stayed bounded without a collection in between; each load and each run has been counted.
     """
     import onnxruntime
 
-    instrumentor.instrument(**telemetry.providers)
+    instrumentor.instrument(**exported.providers)
     content = one_op_onnx().read_bytes()
     alive: weakref.WeakSet[object] = weakref.WeakSet()
-    observer = _observer(telemetry)
-    most_lanes = 0
+    pipeline = _pipeline(exported)
+    most_states = 0
     gc.disable()
     try:
         for _ in range(count):
             session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             session.run(None, X)
             alive.add(session)
-            most_lanes = max(most_lanes, len(observer.recorder._lanes))
+            most_states = max(most_states, len(pipeline.recorder._pending))
         del session
         assert worker.flush(60)
         assert len(alive) == 0
     finally:
         gc.enable()
-    # A lane and its sampler refer to each other.
-    telemetry.points()
+    # A call state and its sampler refer to each other.
+    exported.points_by_name()
     gc.collect()
-    points = telemetry.points()
+    points = exported.points_by_name()
     assert {name for name in points if name in _OF_LIVE_MODELS} == set()
     assert sum(point.count for point in points["quantmon.model.load.duration"]) == count
     assert sum(point.count for point in points["quantmon.inference.duration"]) == count
     gc.collect()
-    assert (observer.probes(), observer.live_series(), observer.recorder._lanes) == ([], [], [])
-    assert most_lanes < 600
+    assert (pipeline.probes(), pipeline.live_series(), list(pipeline.recorder._pending)) == ([], [], [])
+    assert most_states < 600
 
 
-def test_a_series_goes_with_its_last_model(telemetry: Telemetry, instrumentor) -> None:
+def test_a_series_goes_with_its_last_model(exported: Exported, instrumentor) -> None:
     """Of two sessions of one model, the first to go takes nothing from the gauges, and the second all."""
     import onnxruntime
 
-    instrumentor.instrument(**telemetry.providers, settings=Settings(warmup=0))
+    instrumentor.instrument(**exported.providers, settings=Settings(warmup=0))
     first, second = (
         onnxruntime.InferenceSession(str(one_op_onnx()), providers=["CPUExecutionProvider"]) for _ in range(2)
     )
     first.run(None, X)
     second.run(None, X)
-    assert "quantmon.inference.window.duration" in telemetry.points()
+    assert "quantmon.inference.window.duration" in exported.points_by_name()
     del first
-    assert "quantmon.inference.window.duration" in telemetry.points()
+    assert "quantmon.inference.window.duration" in exported.points_by_name()
     del second
     assert worker.flush(60)
-    telemetry.points()  # takes the last record
+    exported.points_by_name()  # takes the last record
     gc.collect()
-    assert set(telemetry.points()) & _OF_LIVE_MODELS == set()
-    assert telemetry.calls() == 2
+    assert set(exported.points_by_name()) & _OF_LIVE_MODELS == set()
+    assert exported.calls() == 2
 
 
-def test_an_interpreter_that_is_resized_for_ever(telemetry: Telemetry, tflite_instrumentor) -> None:
+def test_an_interpreter_that_is_resized_for_ever(exported: Exported, tflite_instrumentor) -> None:
     """An application that changes the batch size from call to call is counted, and its bookkeeping stays bounded."""
     from ai_edge_litert.interpreter import Interpreter
 
-    tflite_instrumentor.instrument(**telemetry.providers)
+    tflite_instrumentor.instrument(**exported.providers)
     interpreter = Interpreter(model_path=str(digits_tflite_float()))
     index = interpreter.get_input_details()[0]["index"]
     for number in range(1_500):
         interpreter.resize_tensor_input(index, (1 + number % 2, 8, 8, 1))
         interpreter.allocate_tensors()
         interpreter.invoke()
-    assert telemetry.calls() == 1_500
-    assert len(_observer(telemetry).recorder._lanes) <= 2
+    assert exported.calls() == 1_500
+    assert len(_pipeline(exported).recorder._pending) <= 2
 
 
-def test_the_buffer_of_a_model_is_not_kept(telemetry: Telemetry, instrumentor, tflite_instrumentor) -> None:
+def test_the_buffer_of_a_model_is_not_kept(exported: Exported, instrumentor, tflite_instrumentor) -> None:
     """What a model was loaded from is referred to by the runtime's object alone once it has been read, and by nobody
     after that.
     """
@@ -111,7 +112,7 @@ def test_the_buffer_of_a_model_is_not_kept(telemetry: Telemetry, instrumentor, t
     from ai_edge_litert.interpreter import Interpreter
 
     for used in (instrumentor, tflite_instrumentor):
-        used.instrument(**telemetry.providers)
+        used.instrument(**exported.providers)
     for path, load in (
         (
             magika_qdq(),
@@ -130,14 +131,14 @@ def test_the_buffer_of_a_model_is_not_kept(telemetry: Telemetry, instrumentor, t
         assert sys.getrefcount(content) == unused
 
 
-def test_inputs_and_results_are_not_kept(telemetry: Telemetry, instrumentor) -> None:
+def test_inputs_and_results_are_not_kept(exported: Exported, instrumentor) -> None:
     """Tensors of calls, with and without a span, and errors with their frames are free when the caller lets go."""
     import onnxruntime
 
     class Tensor(np.ndarray):
         """An array to which weak references can be made."""
 
-    instrumentor.instrument(**telemetry.providers, settings=Settings(spans="all"))
+    instrumentor.instrument(**exported.providers, settings=Settings(spans="all"))
     session = onnxruntime.InferenceSession(str(one_op_onnx()), providers=["CPUExecutionProvider"])
     kept: list[weakref.ref[object]] = []
     gc.disable()
@@ -159,24 +160,25 @@ def test_inputs_and_results_are_not_kept(telemetry: Telemetry, instrumentor) -> 
 _CALLS = """
 import gc, sys
 import psutil
-from lifecycle.telemetry import Telemetry, wake_word_interpreter
+from exported import Exported
+from lifecycle.models import wake_word_interpreter
 from otel_quantmon import TFLiteInstrumentor
 
-telemetry, process = Telemetry(), psutil.Process()
-telemetry.tracer_provider.shutdown()  # spans kept in memory would be the test's own leak
-TFLiteInstrumentor().instrument(**telemetry.providers)
+exported, process = Exported(), psutil.Process()
+exported.tracer_provider.shutdown()  # spans kept in memory would be the test's own leak
+TFLiteInstrumentor().instrument(**exported.providers)
 interpreter = wake_word_interpreter()
 
 def call(times):
     for _ in range(times):
         interpreter.invoke()
-    telemetry.points()
+    exported.points_by_name()
     gc.collect()
     return process.memory_info().rss
 
 call(20_000)
 before = call(20_000)
-print(call(int(sys.argv[1])) - before, telemetry.calls())
+print(call(int(sys.argv[1])) - before, exported.calls())
 """
 
 

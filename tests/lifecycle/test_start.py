@@ -40,7 +40,7 @@ def test_the_package_imports_nothing() -> None:
 
 def test_the_entry_points_import_nothing_heavy() -> None:
     """Switched on by both instrumentors, a process has loaded no runtime, no numpy, no psutil, no SDK and neither
-    probe nor monitors before the application imports a runtime.
+    probe, pipeline nor telemetry before the application imports a runtime.
     """
     modules = _loaded(
         "from otel_quantmon import ONNXRuntimeInstrumentor as O, TFLiteInstrumentor as T\n"
@@ -49,5 +49,24 @@ def test_the_entry_points_import_nothing_heavy() -> None:
     )
     assert not [name for name in modules if name.partition(".")[0] in _HEAVY]
     assert not [name for name in modules if name.startswith("opentelemetry.sdk")]
-    ours = {name.split(".")[1] for name in modules if name.startswith("otel_quantmon.")}
-    assert ours.isdisjoint({"probe", "monitors", "telemetry", "runtimes", "formats", "semconv"}), ours
+    ours = {name.partition(".")[2] for name in modules if name.startswith("otel_quantmon.")}
+    rooms = {name.partition(".")[0] for name in ours}
+    assert rooms.isdisjoint(
+        {
+            "pipeline",
+            "probe",
+            "recording",
+            "fidelity",
+            "detection",
+            "process",
+            "models",
+            "semconv",
+        }
+    )
+    # The list of modules to wait for.
+    assert {name for name in ours if name.startswith("runtimes.")} == {"runtimes.registry"}
+    # What the public names are made of: types, and the base of an instrumentor.
+    assert {name for name in ours if name.startswith("telemetry.")} <= {
+        "telemetry.api",
+        "telemetry.instrumentor",
+    }

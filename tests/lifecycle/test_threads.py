@@ -7,18 +7,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from exported import Exported
 
+from lifecycle.models import X, one_op_session
 from lifecycle.programs import run
-from lifecycle.telemetry import Telemetry, X, one_op_session
 from otel_quantmon.settings import Settings
 
 _THREADS, _SESSIONS, _CALLS = 8, 16, 2_000
 
 
 @pytest.mark.parametrize("spans", ["auto", "none"])
-def test_eight_threads_on_sixteen_sessions(telemetry: Telemetry, instrumentor, spans) -> None:
+def test_eight_threads_on_sixteen_sessions(exported: Exported, instrumentor, spans) -> None:
     """Counts, output bytes and withheld spans are exact while other threads collect; nothing is left in flight."""
-    instrumentor.instrument(**telemetry.providers, settings=Settings(spans=spans, queue_size=64))
+    instrumentor.instrument(**exported.providers, settings=Settings(spans=spans, queue_size=64))
     sessions = [one_op_session() for _ in range(_SESSIONS)]
     begin = threading.Barrier(_THREADS + 1)
     over = threading.Event()
@@ -32,7 +33,7 @@ def test_eight_threads_on_sixteen_sessions(telemetry: Telemetry, instrumentor, s
         begin.wait()
         collections = 0
         while not over.is_set():
-            telemetry.points()
+            exported.points_by_name()
             collections += 1
         return collections
 
@@ -44,24 +45,24 @@ def test_eight_threads_on_sixteen_sessions(telemetry: Telemetry, instrumentor, s
         finally:
             over.set()
         assert collecting.result() > 1
-    points = telemetry.points()
+    points = exported.points_by_name()
     total = _THREADS * _CALLS
     assert sum(point.count for point in points["quantmon.inference.duration"]) == total
     assert [point.value for point in points["quantmon.memory.allocated"]] == [total * 16]
     assert [point.value for point in points["quantmon.inference.active"]] == [0]
     withheld = sum(point.value for point in points.get("quantmon.spans.suppressed", ()))
-    shown = len(telemetry.exporter.get_finished_spans())
+    shown = len(exported.exporter.get_finished_spans())
     assert withheld + shown == (total if spans == "auto" else 0)
 
 
-def test_a_call_in_flight_is_seen(telemetry: Telemetry, instrumentor) -> None:
+def test_a_call_in_flight_is_seen(exported: Exported, instrumentor) -> None:
     """A collection made while a call runs counts it as active, and not yet as over."""
     import onnxruntime
 
     seen: list[tuple[int, int]] = []
 
     def collect_below(session, *args, **kwargs):
-        seen.append((telemetry.active(), telemetry.calls()))
+        seen.append((exported.active(), exported.calls()))
         return original(session, *args, **kwargs)
 
     original = onnxruntime.InferenceSession.run
@@ -69,19 +70,19 @@ def test_a_call_in_flight_is_seen(telemetry: Telemetry, instrumentor) -> None:
     base = onnxruntime.InferenceSession.__mro__[1]
     base.run = collect_below
     try:
-        instrumentor.instrument(**telemetry.providers)
+        instrumentor.instrument(**exported.providers)
         session.run(None, X)
         session.run(None, X)
         instrumentor.uninstrument()
     finally:
         base.run = original
     assert seen == [(1, 0), (1, 1)]
-    assert telemetry.calls() == 2
+    assert exported.calls() == 2
 
 
-def test_asyncio(telemetry: Telemetry, instrumentor) -> None:
+def test_asyncio(exported: Exported, instrumentor) -> None:
     """Coroutines that run on the loop, in a pool of threads, and by `run_async` add up, and none stays active."""
-    instrumentor.instrument(**telemetry.providers)
+    instrumentor.instrument(**exported.providers)
     session = one_op_session(threads=2)
 
     async def by_callback() -> None:
@@ -103,7 +104,7 @@ def test_asyncio(telemetry: Telemetry, instrumentor) -> None:
         await asyncio.gather(*in_threads, *of_the_loop)
 
     asyncio.run(main())
-    points = telemetry.points()
+    points = exported.points_by_name()
     durations = points["quantmon.inference.duration"]
     by_operation = {point.attributes["quantmon.operation.name"]: point.count for point in durations}
     assert by_operation == {"run": 100, "run_async": 50}
@@ -114,15 +115,16 @@ _GEVENT = """
 import sys
 early = sys.argv[1] == "early"
 if early:
-    import otel_quantmon.probe.lifecycle, otel_quantmon.probe.worker
+    import otel_quantmon.process.fork, otel_quantmon.process.worker
 else:
     from gevent import monkey; monkey.patch_all()
-from lifecycle.telemetry import Telemetry, X, one_op_session
+from exported import Exported
+from lifecycle.models import X, one_op_session
 from otel_quantmon import ONNXRuntimeInstrumentor
-from otel_quantmon.probe.worker import worker
+from otel_quantmon.process.worker import worker
 
-telemetry = Telemetry()
-ONNXRuntimeInstrumentor().instrument(**telemetry.providers)
+exported = Exported()
+ONNXRuntimeInstrumentor().instrument(**exported.providers)
 import onnxruntime
 if early:
     from gevent import monkey; monkey.patch_all()
@@ -136,7 +138,7 @@ def serve(number):
 
 gevent.joinall([gevent.spawn(serve, n) for n in range(8)], raise_error=True)
 assert worker.flush(20)
-print(telemetry.calls(), telemetry.active())
+print(exported.calls(), exported.active())
 """
 
 

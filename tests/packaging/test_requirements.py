@@ -78,10 +78,10 @@ def test_extra_of_a_runtime_and_its_instrumentation_start_at_the_same_release(
 
 
 def test_all_is_every_extra_for_users(project: dict[str, Any]) -> None:
-    """`all` leaves out only what is not for users: the demo, and what is there to be read."""
+    """`all` leaves out only what is not for users: what is there to be read."""
     extras = project["optional-dependencies"]
     (everything,) = map(Requirement, extras["all"])
-    assert everything.extras == extras.keys() - {"all", "demo", "instruments-any"}
+    assert everything.extras == extras.keys() - {"all", "instruments-any"}
     assert everything.extras >= {"onnxruntime", "tensorflow", "litert", "otlp", "cli"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -43,21 +42,54 @@ def two_outputs() -> bytes:
     return model(nodes, inputs=[floats("x", 3)], outputs=outputs, name="two_outputs")
 
 
+def three_outputs() -> bytes:
+    """``a = x + x``, ``b = x * x`` and ``c = x - x``, float32 (n, 3)."""
+    nodes = [helper.make_node(op, ["x", "x"], [to]) for op, to in (("Add", "a"), ("Mul", "b"), ("Sub", "c"))]
+    outputs = [floats(name, "n", 3) for name in "abc"]
+    return model(nodes, inputs=[floats("x", "n", 3)], outputs=outputs, name="three_outputs")
+
+
 def no_input() -> bytes:
     """A graph that only has a constant to give, float32 (3,), through a node that cannot be folded away."""
     node = helper.make_node("RandomUniform", [], ["y"], shape=[3])
     return model([node], inputs=[], outputs=[floats("y", 3)], name="no_input")
 
 
-def slow(nodes: int = 4000, size: int = 192, name: str = "slow") -> bytes:
-    """Matrix products one after another, some milliseconds of them for every ten: time to end a run between two."""
-    identity = np.eye(size, dtype=np.float32)
-    names = ["x", *(f"t{i}" for i in range(1, nodes)), "y"]
-    chain = [helper.make_node("MatMul", [read, "identity"], [written]) for read, written in pairwise(names)]
+def until_told(name: str = "until_told", *, quantized: bool = False) -> bytes:
+    """``y = x``, float32 (n, 3), once ``told``, an int64 scalar, is no longer 0; quantized, ``x`` goes through int8.
+
+    The runtime reads ``told`` where the caller's array is, again in each of its rounds: a call takes as long as the
+    test wants, on any machine. One that is told to end does so between two rounds.
+    """
+    body = helper.make_graph(
+        [
+            helper.make_node("Equal", ["told", "zero"], ["again"]),
+            helper.make_node("Identity", ["kept"], ["next"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("kept", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    codes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "offset"], ["codes"]),
+        helper.make_node("DequantizeLinear", ["codes", "scale", "offset"], ["values"]),
+    ]
+    loop = helper.make_node("Loop", ["", "yes", "values" if quantized else "x"], ["y"], body=body)
     return model(
-        chain,
-        inputs=[floats("x", size, size)],
-        outputs=[floats("y", size, size)],
+        [*codes, loop] if quantized else [loop],
+        inputs=[floats("x", "n", 3), helper.make_tensor_value_info("told", TensorProto.INT64, [])],
+        outputs=[floats("y", "n", 3)],
         name=name,
-        constants={"identity": identity},
+        constants={
+            "zero": np.array(0, np.int64),
+            "yes": np.array(True),
+            **({"scale": np.array(0.01, np.float32), "offset": np.array(0, np.int8)} if quantized else {}),
+        },
     )

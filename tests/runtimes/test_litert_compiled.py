@@ -13,18 +13,11 @@ import real_models
 from exported import Exported
 
 from otel_quantmon import TFLiteInstrumentor
+from runtimes.expected import metrics_of_one_call
 
 compiled_model = pytest.importorskip("ai_edge_litert.compiled_model", exc_type=ImportError)
 
 Instrument = Callable[..., None]
-
-OVERHEAD = """\
-quantmon.overhead.duration (counter, s)
-  quantmon.overhead.room='call': <s>
-  quantmon.overhead.room='collect': <s>
-  quantmon.overhead.room='drain': <s>
-  quantmon.overhead.room='load': <s>
-  quantmon.overhead.room='worker': <s>"""
 
 
 def from_file(path: Path) -> Any:
@@ -82,40 +75,20 @@ def test_a_call_exports_one_whole_span_and_these_metrics(
               quantmon.runtime.version=<version>
         """
     )
-    series = f"[{name} litert full_integer CPU]"
     metrics = exported.metrics()
-    arena = exported.point("quantmon.memory.usage", memory_type="tensor_arena").value
-    assert metrics == "\n".join(
-        [
-            "quantmon.inference.active (updowncounter, {inference})",
-            f"  {series}: 0",
-            "quantmon.inference.duration (histogram, s)",
-            f"  {series} quantmon.operation.name='{run.__name__}': count 1 exemplars ['inference {name}']",
-            "quantmon.inference.duration.drift (gauge, 1)",
-            f"  {series}: <1>",
-            "quantmon.inference.window.duration (gauge, s)",
-            f"  {series} quantmon.statistic='mean': <s>",
-            f"  {series} quantmon.statistic='p50': <s>",
-            f"  {series} quantmon.statistic='p95': <s>",
-            f"  {series} quantmon.statistic='p99': <s>",
-            "quantmon.memory.allocated (counter, By)",
-            f"  {series}: 1",
-            "quantmon.memory.usage (updowncounter, By)",
-            f"  {series} quantmon.memory.type='io': 121",
-            f"  {series} quantmon.memory.type='load_rss': <By>",
-            f"  {series} quantmon.memory.type='model_file': {path.stat().st_size}",
-            f"  {series} quantmon.memory.type='tensor_arena': {arena}",
-            "  quantmon.memory.type='process_rss': <By>",
-            "quantmon.model.info (gauge, 1)",
-            (
-                f"  {series} quantmon.cpu.isa=<isa> quantmon.model.digest=<digest> quantmon.model.format='tflite' "
-                "quantmon.quantization.activation_type='int8' quantmon.quantization.weight_type='int8' "
-                "quantmon.runtime.version=<version>: 1"
-            ),
-            "quantmon.model.load.duration (histogram, s)",
-            f"  {series}: count 1",
-            *OVERHEAD.splitlines(),
-        ]
+    assert metrics == metrics_of_one_call(
+        f"[{name} litert full_integer CPU]",
+        call=run.__name__,
+        span=f"inference {name}",
+        info="quantmon.cpu.isa=<isa> quantmon.model.digest=<digest> quantmon.model.format='tflite' "
+        "quantmon.quantization.activation_type='int8' quantmon.quantization.weight_type='int8' "
+        "quantmon.runtime.version=<version>",
+        allocated=1,
+        memory={
+            "io": 121,
+            "model_file": path.stat().st_size,
+            "tensor_arena": exported.point("quantmon.memory.usage", memory_type="tensor_arena").value,
+        },
     )
 
 

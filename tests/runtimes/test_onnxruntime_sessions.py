@@ -17,7 +17,7 @@ from exported import Exported
 from onnxruntime.capi import onnxruntime_inference_collection as collection
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from otel_quantmon import ONNXRuntimeInstrumentor
+from otel_quantmon import ONNXRuntimeInstrumentor, Settings
 
 from .models import doubling
 
@@ -254,7 +254,7 @@ def test_instrumenting_again_counts_each_call_once(exported: Exported, instrumen
     session = session_of(doubling())
     session.run(None, X)
     ONNXRuntimeInstrumentor().uninstrument()
-    ONNXRuntimeInstrumentor().instrument(**exported.providers)
+    ONNXRuntimeInstrumentor().instrument(**exported.providers, settings=Settings(spans="parent"))
     session.run(None, X)
     assert exported.count() == 2
     assert len(exported.raw_spans()) == 1

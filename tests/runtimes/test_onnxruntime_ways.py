@@ -12,20 +12,13 @@ import onnxruntime
 import pytest
 from exported import Exported
 
+from .expected import metrics_of_one_call
 from .models import doubling, no_input, two_outputs
 
 Instrument = Callable[..., None]
 
 X = np.ones((2, 3), np.float32)
 CPU = onnxruntime.OrtDevice.make("cpu", 0)._get_c_device()
-
-OVERHEAD = """\
-quantmon.overhead.duration (counter, s)
-  quantmon.overhead.room='call': <s>
-  quantmon.overhead.room='collect': <s>
-  quantmon.overhead.room='drain': <s>
-  quantmon.overhead.room='load': <s>
-  quantmon.overhead.room='worker': <s>"""
 
 
 def session_of(model: bytes, exported: Exported, cls: type = onnxruntime.InferenceSession) -> Any:
@@ -52,7 +45,7 @@ def run_async(session: Any) -> Any:
         over.set()
 
     session.run_async(None, {"x": X}, callback, "user data")
-    assert over.wait(10)
+    assert over.wait(60)
     assert given[1:] == ["user data", ""]
     return given[0][0]
 
@@ -125,45 +118,21 @@ def test_a_call_exports_these_metrics_and_no_other(
     instrument()
     session = session_of(doubling(), exported)
     way(session)
-    model = "[doubling onnxruntime none CPUExecutionProvider]"
-    expected = [
-        "quantmon.execution_provider.nodes (gauge, {node})",
-        f"  {model}: <{{node}}>",
-        "quantmon.inference.active (updowncounter, {inference})",
-        f"  {model}: 0",
-        "quantmon.inference.batch_size (histogram, {item})",
-        f"  {model}: count 1 sum 2 min 2 max 2",
-        "quantmon.inference.duration (histogram, s)",
-        f"  {model} quantmon.operation.name='{operation}': count 1 exemplars ['inference doubling']",
-        "quantmon.inference.duration.drift (gauge, 1)",
-        f"  {model}: <1>",
-        "quantmon.inference.window.duration (gauge, s)",
-        f"  {model} quantmon.statistic='mean': <s>",
-        f"  {model} quantmon.statistic='p50': <s>",
-        f"  {model} quantmon.statistic='p95': <s>",
-        f"  {model} quantmon.statistic='p99': <s>",
-        "quantmon.memory.allocated (counter, By)",
-        f"  {model}: 24",
-        "quantmon.memory.usage (updowncounter, By)",
-        f"  {model} quantmon.memory.type='io': 48",
-        f"  {model} quantmon.memory.type='load_rss': <By>",
-        f"  {model} quantmon.memory.type='model_file': {len(doubling())}",
-        "  quantmon.memory.type='process_rss': <By>",
-        "quantmon.model.info (gauge, 1)",
-        (
-            f"  {model} quantmon.cpu.isa=<isa> quantmon.model.digest=<digest> quantmon.model.format='onnx' "
-            "quantmon.runtime.version=<version>: 1"
-        ),
-        "quantmon.model.load.duration (histogram, s)",
-        f"  {model}: count 1",
-        *OVERHEAD.splitlines(),
-    ]
-    if not sized:
-        for absent in ("quantmon.inference.batch_size", "quantmon.memory.allocated"):
-            at = next(i for i, line in enumerate(expected) if line.startswith(absent))
-            del expected[at : at + 2]
-        expected.remove(f"  {model} quantmon.memory.type='io': 48")
-    assert exported.metrics() == "\n".join(expected)
+    series = "[doubling onnxruntime none CPUExecutionProvider]"
+    file = {"model_file": len(doubling())}
+    assert exported.metrics() == metrics_of_one_call(
+        series,
+        call=operation,
+        span="inference doubling",
+        info="quantmon.cpu.isa=<isa> quantmon.model.digest=<digest> quantmon.model.format='onnx' "
+        "quantmon.runtime.version=<version>",
+        nodes=[series],
+        # Calls are compared with calls of their own shapes, which are not known of all ways.
+        drift=sized,
+        batch=2 if sized else None,
+        allocated=24 if sized else None,
+        memory=file | {"io": 48} if sized else file,
+    )
 
 
 @pytest.mark.parametrize(("way", "operation", "sized"), WAYS)
@@ -230,25 +199,9 @@ def test_run_async_is_over_before_its_callback_runs(exported: Exported, instrume
 
     with exported.tracer.start_as_current_span("request"):
         session.run_async(None, {"x": X}, callback, None)
-        assert over.wait(10)
+        assert over.wait(60)
     assert seen[0].startswith("inference doubling (INTERNAL, parent unended, UNSET)")
     assert exported.point("quantmon.inference.active").value == 0
-
-
-def test_set_providers_describes_the_session_anew(exported: Exported, instrument: Instrument) -> None:
-    """Calls before and after it are of the provider that the session had then."""
-    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this build of ONNX Runtime has only one execution provider")
-    instrument()
-    session = onnxruntime.InferenceSession(
-        doubling(), providers=["AzureExecutionProvider", "CPUExecutionProvider"]
-    )
-    run(session)
-    session.set_providers(["CPUExecutionProvider"])
-    run(session)
-    run(session)
-    assert exported.count(execution_provider="AzureExecutionProvider") == 1
-    assert exported.count(execution_provider="CPUExecutionProvider") == 2
 
 
 def test_a_sequence_can_be_fed(instrument, exported, tmp_path):

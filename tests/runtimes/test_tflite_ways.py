@@ -16,17 +16,10 @@ import real_models
 from exported import Exported
 
 from otel_quantmon import TFLiteInstrumentor
-from otel_quantmon.formats import read_facts
+from otel_quantmon.models.formats import read_facts
+from runtimes.expected import metrics_of_one_call
 
 Instrument = Callable[..., None]
-
-OVERHEAD = """\
-quantmon.overhead.duration (counter, s)
-  quantmon.overhead.room='call': <s>
-  quantmon.overhead.room='collect': <s>
-  quantmon.overhead.room='drain': <s>
-  quantmon.overhead.room='load': <s>
-  quantmon.overhead.room='worker': <s>"""
 
 # The names that TensorFlow's converter gave the wake word's input and output.
 AUDIO, CHANCE = "serving_default_input_audio:0", "StatefulPartitionedCall:0"
@@ -124,43 +117,22 @@ def test_invoke_exports_these_metrics_and_no_other(
     interpreter.invoke()
     model = f"[hey_jarvis {runtime} full_integer {provider_of(interpreter)}]"
     loaded = f"[hey_jarvis {runtime} full_integer CPU]"
-    arena = read_facts(real_models.wake_word()).arena
-    info = (
-        "quantmon.cpu.isa=<isa> quantmon.model.digest=<digest> quantmon.model.format='tflite' "
+    assert exported.metrics() == metrics_of_one_call(
+        model,
+        call="invoke",
+        span="inference hey_jarvis",
+        info="quantmon.cpu.isa=<isa> quantmon.model.digest=<digest> quantmon.model.format='tflite' "
         "quantmon.quantization.activation_type='int8' quantmon.quantization.weight_type='int8' "
-        "quantmon.runtime.version=<version>"
-    )
-    assert exported.metrics() == "\n".join(
-        [
-            "quantmon.execution_provider.nodes (gauge, {node})",
-            *sorted({f"  {taker}: <{{node}}>" for taker in (loaded, model)}),
-            "quantmon.inference.active (updowncounter, {inference})",
-            f"  {model}: 0",
-            "quantmon.inference.duration (histogram, s)",
-            f"  {model} quantmon.operation.name='invoke': count 1 exemplars ['inference hey_jarvis']",
-            "quantmon.inference.duration.drift (gauge, 1)",
-            f"  {model}: <1>",
-            "quantmon.inference.window.duration (gauge, s)",
-            f"  {model} quantmon.statistic='mean': <s>",
-            f"  {model} quantmon.statistic='p50': <s>",
-            f"  {model} quantmon.statistic='p95': <s>",
-            f"  {model} quantmon.statistic='p99': <s>",
-            "quantmon.input.clip_ratio (gauge, 1)",
-            f"  {model} quantmon.input.name='{AUDIO}': 0.0",
-            "quantmon.memory.allocated (counter, By)",
-            f"  {model}: 1",
-            "quantmon.memory.usage (updowncounter, By)",
-            f"  {model} quantmon.memory.type='io': 121",
-            f"  {model} quantmon.memory.type='load_rss': <By>",
-            f"  {model} quantmon.memory.type='model_file': {real_models.wake_word().stat().st_size}",
-            f"  {model} quantmon.memory.type='tensor_arena': {arena}",
-            "  quantmon.memory.type='process_rss': <By>",
-            "quantmon.model.info (gauge, 1)",
-            f"  {model} {info}: 1",
-            "quantmon.model.load.duration (histogram, s)",
-            f"  {loaded}: count 1",
-            *OVERHEAD.splitlines(),
-        ]
+        "quantmon.runtime.version=<version>",
+        nodes={loaded, model},
+        clipped=AUDIO,
+        allocated=1,
+        memory={
+            "io": 121,
+            "model_file": real_models.wake_word().stat().st_size,
+            "tensor_arena": read_facts(real_models.wake_word()).arena,
+        },
+        loaded=loaded,
     )
 
 
@@ -196,6 +168,18 @@ def test_a_signature_runner_exports_one_whole_span(
     )
     assert exported.point("quantmon.inference.batch_size").sum == 5
     assert exported.point("quantmon.memory.allocated").value == 50
+    assert exported.point("quantmon.memory.usage", memory_type="io").value == 5 * 64 + 50
+
+
+def test_a_signature_runner_is_measured_when_it_is_given_tensors_of_tensorflow(
+    digits: str, exported: Exported, instrument: Instrument
+) -> None:
+    """TensorFlow's runner takes its eager tensors as inputs: their bytes and batch are those of an array."""
+    tensorflow = pytest.importorskip("tensorflow")
+    instrument()
+    runner = tensorflow.lite.Interpreter(digits).get_signature_runner()
+    runner(image=tensorflow.ones((5, 8, 8, 1), tensorflow.int8))
+    assert exported.point("quantmon.inference.batch_size").sum == 5
     assert exported.point("quantmon.memory.usage", memory_type="io").value == 5 * 64 + 50
 
 

@@ -50,7 +50,7 @@ def schema() -> str:
         **_object(Place.FILE),
     }
     document["properties"]["models"] = {
-        "description": "Settings of single models, by model name or glob.",
+        "description": "Settings of single models, by model name, path, a glob of either, or digest.",
         "type": "object",
         "additionalProperties": _object(Place.MODEL),
     }

@@ -57,7 +57,7 @@ _values = st.recursive(
         (kinds.BOOLEAN, "off", False),
         (kinds.choice("auto", "all"), "ALL", "all"),
         (kinds.integer(0, 10), "10", 10),
-        (kinds.PATHS, "a=b,c = d=e,", {"a": "b", "c": "d=e"}),
+        (kinds.REFERENCES, "a=b,c = d=e,", {"a": "b", "c": "d=e"}),
     ],
 )
 def test_reads_text_as_documented(kind: kinds.Kind, text: str, value: object) -> None:
@@ -76,7 +76,7 @@ def test_reads_text_as_documented(kind: kinds.Kind, text: str, value: object) ->
         *((kinds.RATIO, text) for text in ("-0.1", "1.01", "nan", "5%", "")),
         *((kinds.BOOLEAN, text) for text in ("2", "y", "enabled")),
         *((kinds.integer(1, 5), text) for text in ("0", "6", "1.5", "ten", "9" * 5000)),
-        *((kinds.PATHS, text) for text in ("a", "=b", "a=", "a=b,a=c", "a=b,c")),
+        *((kinds.REFERENCES, text) for text in ("a", "=b", "a=", "a=b,a=c", "a=b,c")),
         (kinds.choice("auto"), "autos"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_size_is_exact(digits: int, places: int, unit: str) -> None:
 @given(st.dictionaries(_labels, _labels, min_size=1))
 def test_a_mapping_survives_being_written_as_text(mapping: dict[str, str]) -> None:
     """What has neither comma nor equals sign in it comes back as it went in."""
-    assert kinds.PATHS.from_text(",".join(f"{name}={path}" for name, path in mapping.items())) == mapping
+    assert kinds.REFERENCES.from_text(",".join(f"{name}={path}" for name, path in mapping.items())) == mapping
 
 
 @given(st.sampled_from(TABLE), st.text())

@@ -6,12 +6,14 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from otel_quantmon import environment_variables
+from otel_quantmon.semconv import AnomalyType
 from otel_quantmon.settings import ModelSettings, Settings
-from otel_quantmon.settings.table import TABLE, Place, Setting, settings_at
+from otel_quantmon.settings.table import ANOMALIES, TABLE, Place, Setting, settings_at
 
 from . import rendering
 
@@ -92,3 +94,8 @@ def test_importing_reads_no_parser() -> None:
         [sys.executable, "-S", "-c", program, str(package)], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == []
+
+
+def test_types_of_anomaly_are_those_of_the_telemetry() -> None:
+    """The table has a copy, for processes that load no names of telemetry."""
+    assert get_args(AnomalyType) == ANOMALIES

@@ -1,0 +1,81 @@
+"""Calls after pauses alike are compared with each other, and with no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_quantmon.detection.durations import Calls, Pauses, Stalls
+
+MS = 1_000_000
+
+
+def _calls(pauses: list[int], before: int | None = 0) -> Calls:
+    ends, end = list[int](), before or 0
+    for pause in pauses:
+        end += pause + MS
+        ends.append(end)
+    return Calls("1.1", before, ends, [MS] * len(ends))
+
+
+def test_calls_are_told_apart_by_the_pause_before_them() -> None:
+    """Those in an idle host from the others; each in its order, in seconds. A few milliseconds are no pause."""
+    found = Pauses("1.1").split(_calls([0, MS // 2, 8 * MS, 0, 200 * MS]))
+    assert [(of, len(ends)) for of, ends, _ in found] == [("1.1", 4), ("1.1 after 30 ms", 1)]
+    assert found[0][1] == pytest.approx([0.001, 0.0025, 0.0115, 0.0125])
+    assert found[0][2] == pytest.approx([0.001] * 4)
+
+
+def test_the_pause_before_the_first_of_a_batch_is_that_since_the_last() -> None:
+    """A batch may begin in the midst of a pause; of the very first call it is not known, and none is taken for it."""
+    assert Pauses("1.1").split(_calls([50 * MS]))[0][0] == "1.1 after 30 ms"
+    assert Pauses("1.1").split(_calls([50 * MS], before=None))[0][0] == "1.1"
+
+
+def test_calls_that_overlap_have_no_pause() -> None:
+    """Those of several threads end while others run."""
+    calls = Calls("1.1", 0, [10 * MS, 11 * MS, 12 * MS], [10 * MS, 9 * MS, 5 * MS])
+    assert [of for of, *_ in Pauses("1.1").split(calls)] == ["1.1"]
+
+
+def test_the_calls_right_after_a_pause_are_cold_as_well() -> None:
+    """Those that begin within 20 ms after a long one, also in the next batch; those after that are as ever."""
+    pauses = Pauses("1.1")
+    first = _calls([50 * MS, *[0] * 9])
+    assert [(of, len(ends)) for of, ends, _ in pauses.split(first)] == [("1.1 after 30 ms", 10)]
+    later = [first.ends[-1] + (i + 1) * MS for i in range(20)]
+    found = pauses.split(Calls("1.1", first.ends[-1], later, [MS] * 20))
+    assert [(of, len(ends)) for of, ends, _ in found] == [("1.1 after 30 ms", 10), ("1.1", 10)]
+
+
+def test_short_calls_are_cold_after_a_short_pause() -> None:
+    """Calls of 10 µs after one of two milliseconds, for five; when they become slow they stay in their class."""
+    pauses, end = Pauses("1.1"), 0
+    found: list[str] = []
+    for pause, duration in [
+        (0, 10_000),
+        (2 * MS, 10_000),
+        (0, 10_000),
+        (0, 6 * MS),
+        (0, 10_000),
+        (40 * MS, 10_000),
+    ]:
+        before, end = end, end + pause + duration
+        found += [of for of, *_ in pauses.split(Calls("1.1", before, [end], [duration]))]
+    assert found == ["1.1", *["1.1 after 1 ms"] * 3, "1.1", "1.1 after 30 ms"]
+
+
+def test_calls_that_are_slow_after_a_restart_are_of_the_class_that_they_were() -> None:
+    """What there is a baseline of says whether calls were short, and not how long they are now."""
+    slow = _calls([5 * MS] * 3, before=1)
+    assert {of for of, *_ in Pauses("1.1", {"1.1", "1.1 after 1 ms"}).split(slow)} == {"1.1 after 1 ms"}
+    short = Calls("1.1", 1, [5 * MS], [1000])
+    assert {of for of, *_ in Pauses("1.1", {"1.1"}).split(short)} == {"1.1"}
+
+
+def test_stalls_at_about_the_same_time_are_one() -> None:
+    """What stops a process makes several short calls late: within 10 ms there is one stall among as many calls."""
+    stalls = Stalls()
+    assert stalls.single([1.0, 1.001, 1.002, 1.003, 1.02], [1, 2, 3]) == (5, [1])
+    assert stalls.single([2.0, 2.02, 2.04], [0, 1, 2]) == (3, [0, 1, 2])
+    assert stalls.single([2.045, 2.06], [0]) == (2, [])
+    assert stalls.single([], []) == (0, [])

@@ -1,0 +1,88 @@
+"""Baselines between starts: by content, type of host and provider; and what earlier processes knew of a name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_quantmon.detection.kept import Earlier, KeptBaselines
+from otel_quantmon.detection.model_streams import ModelStreams
+from otel_quantmon.detection.monitor import Monitor
+
+HOST = "x86_64+avx2"
+
+
+def learnt(name: str = "m") -> ModelStreams:
+    """Streams with a baseline of errors."""
+    streams = Monitor(1.0).streams(name)
+    streams.ended(1000)
+    streams.judge(0.0, 0)
+    return streams
+
+
+def fresh(name: str = "m") -> ModelStreams:
+    return Monitor(1.0).streams(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+def test_what_one_process_learnt_the_next_one_knows(folder: Path) -> None:
+    """Of the same content on the same type of host and provider alone."""
+    KeptBaselines(str(folder), HOST).write([(learnt(), "sha256:1", "XNNPACK")], 0.0)
+    for digest, host, provider, known in (
+        ("sha256:1", HOST, "XNNPACK", True),
+        ("sha256:2", HOST, "XNNPACK", False),
+        ("sha256:1", "aarch64", "XNNPACK", False),
+        ("sha256:1", HOST, "CPU", False),
+    ):
+        streams = fresh()
+        earlier = KeptBaselines(str(folder), host).bring(streams, digest, provider)
+        assert earlier == ([] if known else [Earlier("m", "sha256:1", HOST, "XNNPACK")])
+        streams.ended(1)
+        streams.judge(1.0, 0)
+        assert streams.active() == ({"error_rate": False} if known else {})
+
+
+def test_what_this_process_has_kept_is_no_news_to_it(folder: Path) -> None:
+    """A model that is loaded on two providers on purpose: the second is not told of the first."""
+    kept = KeptBaselines(str(folder), HOST)
+    one = learnt()
+    assert kept.bring(one, "sha256:1", "CUDAExecutionProvider") == []
+    kept.write([(one, "sha256:1", "CUDAExecutionProvider")], 0.0)
+    assert kept.bring(fresh(), "sha256:1", "CPUExecutionProvider") == []
+
+
+@given(
+    content=st.one_of(st.text(), st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))
+)
+def test_a_file_of_anything_is_learnt_anew(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
+    """Cut, edited or of another program: no error, and no baseline."""
+    folder = tmp_path_factory.mktemp("kept")
+    kept = KeptBaselines(str(folder), HOST)
+    kept._path("sha256:1", "CPU").write_text(content, encoding="utf-8", errors="surrogatepass")
+    streams = fresh()
+    assert kept.bring(streams, "sha256:1", "CPU") == []
+    assert streams.active() == {}
+
+
+@pytest.mark.parametrize(
+    "shares", [None, [], {"error_rate": 3}, {"error_rate": {"": "much"}}, {"error_rate": {"": -1}}]
+)
+def test_shares_of_nonsense_are_left_out(folder: Path, shares: object) -> None:
+    """The baseline is watched all the same."""
+    kept = KeptBaselines(str(folder), HOST)
+    kept.write([(learnt(), "sha256:1", "CPU")], 0.0)
+    path = kept._path("sha256:1", "CPU")
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "shares": shares}), encoding="utf-8")
+    streams = fresh()
+    KeptBaselines(str(folder), HOST).bring(streams, "sha256:1", "CPU")
+    streams.ended(1)
+    streams.judge(1.0, 0)
+    assert streams.active() == {"error_rate": False}

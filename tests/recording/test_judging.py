@@ -1,0 +1,95 @@
+"""Judgement goes on, whatever becomes of one of them, and ends with its provider."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from otel_quantmon.detection.monitor import Monitor
+from otel_quantmon.process.worker import Worker
+from otel_quantmon.recording import judging
+from otel_quantmon.recording.judging import Judging
+
+SECONDS = 30.0
+
+
+class Recorder:
+    """Does ``first`` where the first judgement takes what waits, and tells of each later one."""
+
+    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
+        self._first: list[Callable[[], object]] = [first]
+        self.again = threading.Event()
+
+    def take(self) -> None:
+        if self._first:
+            self._first.pop()()
+        else:
+            self.again.set()
+
+
+class Providers:
+    """Of which nothing but their end is asked."""
+
+    def __init__(self, *, over: bool) -> None:
+        self._over = over
+
+    def shut_down(self) -> bool:
+        return self._over
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker that has nothing else to do."""
+    own = Worker("test-judging")
+    monkeypatch.setattr(judging, "worker", own)
+    return own
+
+
+def judging_of(recorder: Recorder, *, over: bool = False) -> Judging:
+    """One that judges every millisecond."""
+    providers = cast("Any", Providers(over=over))
+    return Judging(cast("Any", recorder), Monitor(1.0), lambda: providers, list, 0.001)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_judgement_that_fails_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a folder of kept baselines cannot be written: without that, nothing would be told any more."""
+    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
+
+    def fail() -> None:
+        raise OSError("read-only")
+
+    judging_of(recorder := Recorder(fail)).arm()
+    assert recorder.again.wait(SECONDS)
+
+
+def test_a_judgement_that_had_to_wait_for_the_processor_does_not_put_off_the_next(own: Worker) -> None:
+    """What counts against its share of a core is the time it had one, not that in which others did."""
+    delays: list[float] = []
+    submit = own.submit
+
+    def submitting(job: Callable[[], object], delay: float = 0.0) -> None:
+        delays.append(delay)
+        submit(job, delay)
+
+    own.submit = submitting  # type: ignore[method-assign]  to see what it is asked for
+    # Waiting for what never comes takes no time of a core.
+    never = threading.Event()
+    judging_of(recorder := Recorder(lambda: never.wait(0.5))).arm()
+    assert recorder.again.wait(SECONDS)
+    # Fifty times the half second would be 25 s, and at most one second is counted.
+    assert delays[1] < 0.5
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["provider", "provider shut down"])
+def test_without_calls_judgement_ends_with_its_provider(over: bool, own: Worker) -> None:
+    """It waits for calls as long as they can be reported; the worker is not to look for ever for those that went."""
+    judged = threading.Event()
+    one = judging_of(Recorder(judged.set), over=over)
+    one.arm()
+    assert judged.wait(SECONDS)
+    assert own.flush(SECONDS)
+    assert one._armed is not over

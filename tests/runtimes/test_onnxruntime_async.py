@@ -1,0 +1,112 @@
+"""`InferenceSession.run_async` on its short way: calls of which nothing is wanted but their times."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from exported import Exported
+
+from otel_quantmon.probe.call_state import CallState
+
+from .models import doubling
+
+Instrument = Callable[..., None]
+
+X = np.ones((2, 3), np.float32)
+
+
+def session_of(exported: Exported) -> Any:
+    """A session of which everything is known that is read in the background."""
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
+    exported.raw_metrics()
+    return session
+
+
+def state_of(session: Any) -> CallState:
+    """The state of the calls of `run_async`."""
+    [state] = [
+        state for method, state in session._quantmon_probe.states.items() if method.name == "run_async"
+    ]
+    return state
+
+
+def run_async(session: Any, *options: Any, **named: Any) -> None:
+    """Make one call and wait until its callback has ended."""
+    over = threading.Event()
+    session.run_async(None, {"x": X}, lambda *_: over.set(), None, *options, **named)
+    assert over.wait(60)
+
+
+def test_calls_wait_in_columns_until_they_are_recorded(exported: Exported, instrument: Instrument) -> None:
+    """Each is a time and a size in the columns, also with options by position; a keyword costs the longer way only."""
+    instrument(spans="none", warmup=0)
+    session = session_of(exported)
+    run_async(session)
+    state = state_of(session)
+    waiting = len(state.durations), len(state.records)
+    for _ in range(10):
+        run_async(session)
+    run_async(session, onnxruntime.RunOptions())
+    assert (len(state.durations), len(state.records)) == (waiting[0] + 11, waiting[1])
+    assert len(state.ends) == len(state.moved) == len(state.durations)
+    run_async(session, run_options=onnxruntime.RunOptions())
+    assert len(state.records) == waiting[1] + 1
+    assert exported.count() == 13
+    assert exported.point("quantmon.inference.batch_size").sum == 26
+    assert exported.point("quantmon.memory.allocated").value == 13 * 24
+    assert exported.point("quantmon.inference.active").value == 0
+
+
+def test_the_cost_of_a_call_is_learnt(exported: Exported, instrument: Instrument) -> None:
+    """One call is calibrated, and what it took on both threads is what the like are said to cost."""
+    instrument(spans="none", warmup=0)
+    session = session_of(exported)
+    run_async(session)
+    state = state_of(session)
+    assert 0 < state.overhead < 1e9
+    assert not state.slow
+
+
+def test_what_is_found_while_a_call_runs_is_shown_by_it(exported: Exported, instrument: Instrument) -> None:
+    """An anomaly that was found after the call began is on its span, and the next call is a plain one again."""
+    instrument(spans="auto", warmup=0)
+    session = session_of(exported)
+    run_async(session)
+    state = state_of(session)
+    over = threading.Event()
+
+    class Feeds(dict[str, Any]):
+        """Feeds that are read on the caller's thread, after the call has begun."""
+
+        def keys(self) -> Any:
+            state.show_anomaly("timeout")
+            return super().keys()
+
+    session.run_async(None, Feeds(x=X), lambda *_: over.set(), None)
+    assert over.wait(60)
+    assert state.anomaly is None
+    assert "quantmon.anomaly.type='timeout'" in exported.spans()
+    run_async(session)
+    run_async(session)
+    assert not state.slow
+
+
+@pytest.mark.parametrize("spans", ["none", "auto"])
+def test_a_call_that_is_refused_at_once_counts_once(
+    spans: str, exported: Exported, instrument: Instrument
+) -> None:
+    """The session's own exception reaches the caller, no call stays active, and the failure is counted."""
+    instrument(spans=spans, warmup=0)
+    session = session_of(exported)
+    for _ in range(3):
+        run_async(session)
+    with pytest.raises(ValueError, match="input"):
+        session.run_async(None, {}, lambda *_: None, None)
+    assert exported.count() == 4
+    assert exported.count(error_type="ValueError") == 1
+    assert exported.point("quantmon.inference.active").value == 0
