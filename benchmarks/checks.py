@@ -31,10 +31,12 @@ from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 from references import Observed, Run, observed, timed  # noqa: E402
 
 from otel_quantmon import Settings  # noqa: E402
-from otel_quantmon.probe.fidelity import Fidelity  # noqa: E402
-from otel_quantmon.probe.observer import Observer  # noqa: E402
-from otel_quantmon.probe.sampling import Sample, Sampler  # noqa: E402
-from otel_quantmon.probe.worker import worker  # noqa: E402
+from otel_quantmon.fidelity.assessment import Assessment  # noqa: E402
+from otel_quantmon.fidelity.sample import Sample  # noqa: E402
+from otel_quantmon.pipeline import Pipeline  # noqa: E402
+from otel_quantmon.probe.call_state import CallState  # noqa: E402
+from otel_quantmon.probe.sampling import Sampler  # noqa: E402
+from otel_quantmon.process.worker import worker  # noqa: E402
 
 # Of a model that takes at least a millisecond; below, a check may cost what a span may.
 LONG = 1e-3
@@ -73,11 +75,15 @@ def models() -> dict[str, Run]:
     }
 
 
-def sampler_of(observer: Observer, run: Run) -> Sampler:
-    """That of the only lane that ``run`` has called."""
-    before = {id(lane) for lane in observer.recorder._lanes}
+def sampler_of(pipeline: Pipeline, run: Run) -> Sampler:
+    """That of the only call state that ``run`` has called."""
+    before = {id(state) for state in pipeline.recorder._pending}
     run()
-    (sampler,) = [lane.sampler for lane in observer.recorder._lanes if id(lane) not in before]
+    (sampler,) = [
+        state.sampler
+        for state in pipeline.recorder._pending
+        if isinstance(state, CallState) and id(state) not in before
+    ]
     if sampler is None:
         raise RuntimeError("the calls of this model cannot be sampled")
     return sampler
@@ -106,28 +112,28 @@ class Counted:
 
     def __enter__(self) -> Counted:  # noqa: PYI034  Self is not in Python 3.10
         self.checks = 0
-        original = self._original = Fidelity._check
+        original = self._original = Assessment._check
 
-        def check(fidelity: Fidelity, sample: Sample) -> None:
+        def check(assessment: Assessment, sample: Sample) -> None:
             self.checks += 1
-            original(fidelity, sample)
+            original(assessment, sample)
 
-        Fidelity._check = check  # type: ignore[method-assign]
+        Assessment._check = check  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        Fidelity._check = self._original  # type: ignore[method-assign]
+        Assessment._check = self._original  # type: ignore[method-assign]
 
 
 def measure(each: Observed, name: str, run: Run, arguments: Any) -> dict[str, Any]:
     """The row of one model."""
-    sampler = sampler_of(each.observer, run)
+    sampler = sampler_of(each.pipeline, run)
     timed(run, 1.0)
     with Counted() as counted:
         durations: list[float] = []
         for _ in range(max(1, round(arguments.seconds))):
             durations += timed(run, 1.0)
-            # Sixty times as often as by default: calls earn their checks when they are collected.
+            # Sixty times as often as by default: calls add to the budget of checks when they are collected.
             each.evaluations()
         worker.flush(10)
     seconds = statistics.median(durations)

@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantization_noice_ratio
 
-from otel_quantmon.monitors.measures import measure
+from otel_quantmon.fidelity.numerics.measures import measure
 
 TARGET = 2.5
 

@@ -26,14 +26,14 @@ from workloads import WORKLOADS, session_options
 MOST_BYTES = 1 << 20
 POINTS = 10
 WARM_UP_SHARE = 5  # a fifth: pools of the allocator, windows and queues are full by then
-OURS = ("Probe", "Model", "Lane", "Series")
+OURS = ("Probe", "Model", "CallState", "Series")
 
 
 def child(kind: str, count: int, *, observed: bool) -> None:
     """Do the work and print resident bytes at each point and what is left of this project's objects."""
     import psutil
 
-    from otel_quantmon.probe.worker import worker
+    from otel_quantmon.process.worker import worker
 
     workload = WORKLOADS["ort"]
     path = str(workload.model())

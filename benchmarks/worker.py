@@ -112,7 +112,7 @@ def describe(workload_name: str, model: str) -> None:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     from otel_quantmon import ONNXRuntimeInstrumentor, Settings, TFLiteInstrumentor, semconv
-    from otel_quantmon.probe.worker import worker
+    from otel_quantmon.process.worker import worker
 
     workload = WORKLOADS[workload_name]
     exporter = InMemorySpanExporter()

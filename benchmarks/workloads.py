@@ -1,8 +1,11 @@
-"""What the benchmarks observe: the two smallest quantities of work that a runtime is asked for."""
+"""What the benchmarks observe: the smallest quantities of work that a runtime is asked for."""
 
 from __future__ import annotations
 
+import functools
 import sys
+import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +50,25 @@ def _wake_word_model() -> Path:
     return real_models.wake_word()
 
 
+@functools.cache
+def _written(name: str) -> Path:
+    """The model that function ``name`` of `runtimes.models` makes, in a file."""
+    from runtimes import models
+
+    folder = Path(tempfile.mkdtemp(prefix="otel-quantmon-bench-"))
+    path = folder / f"{name}.onnx"
+    path.write_bytes(getattr(models, name)())
+    return path
+
+
+def _dynamic_model() -> Path:
+    return _written("doubling")
+
+
+def _three_outputs_model() -> Path:
+    return _written("three_outputs")
+
+
 def _onnxruntime() -> type:
     import onnxruntime
 
@@ -59,12 +81,12 @@ def _litert() -> type:
     return Interpreter
 
 
-def session_options() -> Any:
+def session_options(threads: int = 1) -> Any:
     """One thread: a pool has nothing to do in one operator, and its threads would add noise."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     return options
 
@@ -73,6 +95,39 @@ def _run_session(cls: type, model: str) -> Calling:
     session = cls(model, session_options(), providers=["CPUExecutionProvider"])
     feeds = {"x": np.ones(4, np.float32), "y": np.ones(4, np.float32)}
     return lambda: session.run(None, feeds)
+
+
+def _run_one_input(cls: type, model: str) -> Calling:
+    session = cls(model, session_options(), providers=["CPUExecutionProvider"])
+    feeds = {"x": np.ones((4, 3), np.float32)}
+    return lambda: session.run(None, feeds)
+
+
+def _run_bound(cls: type, model: str) -> Calling:
+    session = cls(model, session_options(), providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    for name in ("x", "y"):
+        binding.bind_cpu_input(name, np.ones(4, np.float32))
+    binding.bind_output(session.get_outputs()[0].name)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _run_async(cls: type, model: str) -> Calling:
+    # The runtime refuses it without a pool of threads, which is not to burn a core while it waits for work.
+    options = session_options(threads=2)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = cls(model, options, providers=["CPUExecutionProvider"])
+    feeds = {"x": np.ones(4, np.float32), "y": np.ones(4, np.float32)}
+    over = threading.Semaphore(0)
+
+    def done(*_: Any) -> None:
+        over.release()
+
+    def call() -> None:
+        session.run_async(None, feeds, done, None)
+        over.acquire()
+
+    return call
 
 
 def _interpreter(cls: type, model: str) -> Any:
@@ -101,6 +156,34 @@ def _feed_invoke_read(cls: type, model: str) -> Calling:
 
 WORKLOADS = {
     "ort": Workload("one-op ONNX Runtime session, run()", _one_op_model, _onnxruntime, "run", _run_session),
+    "ort-dynamic": Workload(
+        "one-op ONNX Runtime session with a dynamic first dimension, run()",
+        _dynamic_model,
+        _onnxruntime,
+        "run",
+        _run_one_input,
+    ),
+    "ort-three-outputs": Workload(
+        "three-op ONNX Runtime session with three outputs and a dynamic first dimension, run()",
+        _three_outputs_model,
+        _onnxruntime,
+        "run",
+        _run_one_input,
+    ),
+    "ort-iobinding": Workload(
+        "one-op ONNX Runtime session, run_with_iobinding()",
+        _one_op_model,
+        _onnxruntime,
+        "run_with_iobinding",
+        _run_bound,
+    ),
+    "ort-async": Workload(
+        "one-op ONNX Runtime session, run_async() and the wait for it",
+        _one_op_model,
+        _onnxruntime,
+        "run_async",
+        _run_async,
+    ),
     "wakeword": Workload(
         "int8 wake word on LiteRT, set_tensor() invoke() get_tensor()",
         _wake_word_model,
