@@ -42,11 +42,14 @@ class _Inbox:
         try:
             self._waiting.append(entry)
         finally:
-            try:
-                self._bell.release()
-            except RuntimeError as error:
-                # It was rung before, and nobody has looked yet; unless it is of a signal's handler.
-                pass_on(error)
+            # If it is not, it was rung before, and who looks now finds this too. Asked first for gevent, whose lock
+            # raises from frames of its own, which would look like the application's.
+            if self._bell.locked():
+                try:
+                    self._bell.release()
+                except RuntimeError as error:
+                    # Another thread rang it in between; unless it is of a signal's handler.
+                    pass_on(error)
 
     def get(self, timeout: float) -> _Entry | None:
         """Return the oldest, None if there is none within ``timeout`` seconds, or none yet."""
