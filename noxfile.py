@@ -92,7 +92,7 @@ TESTS_ELSEWHERE = (
     "--ignore=tests/docs",
     "--ignore=tests/packaging",
     "--ignore=tests/hosts",
-    "--ignore=tests/desk/test_page_browser.py",
+    "--ignore=tests/desk/browser",
 )
 
 
@@ -275,7 +275,7 @@ def hosts(session: nox.Session) -> None:
 def page(session: nox.Session) -> None:
     """The page of a run in Chromium, which has to be on the machine, with its driver."""
     _install(session, "page", "test", "page")
-    session.run("pytest", "tests/desk/test_page.py", "tests/desk/test_page_browser.py", *session.posargs)
+    session.run("pytest", "tests/desk/test_page.py", "tests/desk/browser", *session.posargs)
 
 
 @nox.session(python=THIS, tags=["builds"])

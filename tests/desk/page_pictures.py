@@ -68,7 +68,7 @@ def main(folder: Path) -> None:
     """Run, and take the pictures."""
     from magika_int8 import int8_model
 
-    from desk.test_page_browser import Browser
+    from desk.browser.chromium import Browser
     from otel_quantmon.desk.page import Page
 
     with tempfile.TemporaryDirectory() as scratch:

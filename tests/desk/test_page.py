@@ -1,4 +1,4 @@
-"""The page's data, files and report, without a browser: `test_page_browser` has that."""
+"""The page's data, files and report, without a browser: the folder `browser` has that."""
 
 from __future__ import annotations
 

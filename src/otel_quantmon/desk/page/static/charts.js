@@ -1,7 +1,7 @@
 "use strict";
 // The charts of a model, drawn by plotly: one axis of time for all of them.
 {
-  const { text, seconds, clock, whole, error, share, bytes, plain, change, h, table } = window.quantmon;
+  const { text, seconds, clock, whole, error, share, bytes, plain, change, h, table, fill } = window.quantmon;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const palette = () => [1, 2, 3, 4, 5, 6].map((place) => colour(`series-${place}`));
@@ -213,12 +213,10 @@
   };
 
   const most = 200;
-  const asTable = (name, model) => {
-    const { columns, rows } = charts[name].data(model);
-    return [rows.length > most ? h("p", { class: "note" }, text("table.cut", most, rows.length)) : null,
+  const asTable = (name, columns, rows) =>
+    [rows.length > most ? h("p", { class: "note" }, text("table.cut", most, rows.length)) : null,
       table(text(`chart.${name}`), columns, name === "distribution" ? rows : rows.slice(-most).reverse())]
       .filter(Boolean);
-  };
 
   /** The figures of a model, to be drawn by `draw`. */
   const figures = () => Object.entries(charts).map(([name, chart]) =>
@@ -274,7 +272,8 @@
         details.addEventListener("toggle", () => draw(drawn));
       }
       if (document.getElementById(`details-${name}`).open) {
-        document.getElementById(`table-${name}`).replaceChildren(...asTable(name, model));
+        const { columns, rows } = chart.data(model);
+        fill(document.getElementById(`table-${name}`), [columns, rows], () => asTable(name, columns, rows));
       }
     }
   };
