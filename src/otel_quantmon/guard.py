@@ -133,6 +133,8 @@ def _is_of_the_application(error: BaseException) -> bool:
 
 def _is_of_another_thread(error: BaseException, way: list[TracebackType]) -> bool:
     """Return True if another thread has set ``error``: the interpreter raises that, in whatever frame is running."""
+    if _compiled(way[-1].tb_frame.f_code):
+        return False
     instruction = _instruction(way[-1])
     if instruction in _RAISE:
         return False
@@ -181,6 +183,14 @@ def _handlers() -> Iterator[CodeType]:
             code = getattr(one, "__code__", None)
             if isinstance(code, CodeType):
                 yield code
+
+
+def _compiled(code: CodeType) -> bool:
+    """Return True if ``code`` only stands for compiled code in a traceback, as Cython has it: nothing runs in it."""
+    # What `PyCode_NewEmpty` makes, and Cython itself up to Python 3.10.
+    return not code.co_code or (
+        not code.co_consts and [opname[each] for each in code.co_code[::2]][2:] == ["RAISE_VARARGS"]
+    )
 
 
 def _instruction(traceback: TracebackType) -> str:

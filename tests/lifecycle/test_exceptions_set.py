@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from exported import Exported
 
@@ -111,6 +112,13 @@ def test_what_another_thread_sets_is_the_application_s_in_any_code_of_ours(modul
     exec("def function(): set_exception()", theirs)
     with pytest.raises(TimeLimit):
         ours["call"](theirs["function"])
+
+
+def test_what_compiled_code_raises_within_ours_is_not_the_application_s() -> None:
+    """A traceback has frames for Cython's code in which nothing runs: numpy's here, gevent's locks elsewhere."""
+    ours: dict[str, Any] = {"__name__": "otel_quantmon.recording", "pass_on": guard.pass_on}
+    exec("def call(function):\n try: function()\n except Exception as error: pass_on(error)", ours)
+    ours["call"](partial(np.random.default_rng().choice, [], 1))
 
 
 def test_a_debugger_can_quit_in_our_code() -> None:

@@ -83,10 +83,11 @@ class Recorder:
                 self._take(pending)
         finally:
             # Whether it was taken is asked of the lock alone: a signal handler that raises may come in between.
-            try:  # noqa: SIM105  the call of `suppress` would be one more place for it to come in
+            try:
                 lock.release()
-            except RuntimeError:
-                pass
+            except RuntimeError as error:
+                # Unless such a handler has raised it.
+                pass_on(error)
         self._tell()
 
     def drain(self) -> None:
