@@ -180,3 +180,20 @@ def test_a_fast_model_does_not_learn_from_one_moment() -> None:
     assert taken[:160] == list(range(160))
     assert [second - first > 1 for first, second in pairwise(taken)].count(True) == 18
     assert 30_000 <= taken[-1] < 30_200
+
+
+@settings(deadline=None)
+@given(
+    ticks=st.lists(st.one_of(st.integers(0, 2**32 - 1), st.integers(2**32, 2**40)), min_size=2, max_size=60),
+    others=st.lists(st.floats(-1e300, 1e300), max_size=5),
+    most=st.sampled_from([2**32, 2**41]),
+)
+def test_what_is_collected_is_kept_as_it_is(ticks: list[int], others: list[float], most: int) -> None:
+    """Durations in whole nanoseconds take half the room of other numbers; of both not one bit is lost."""
+    values = [*(tick * 1e-9 for tick in ticks if tick < most), *others]
+    collector = Collector(100, span=0.0)
+    for value in values:
+        collector.add(value, 0.0)
+    assert list(collector._gathered()) == values
+    if not others and max(ticks) < 2**32:
+        assert collector._values.itemsize == 4

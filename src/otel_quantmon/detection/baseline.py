@@ -15,6 +15,9 @@ from otel_quantmon.detection.detector import number
 
 __all__ = ["Baseline", "Collector"]
 
+_TICK = 1e-9  # seconds; `durations` multiplies by the same
+_MOST_TICKS = 2**32
+
 
 class Baseline:
     """A frozen sample of ``size`` observations, as far as ranks in 256 bins need it.
@@ -166,7 +169,8 @@ class Collector:
         self._span = span
         self._at: float | None = None
         self._begun: float | None = None
-        self._values = array("d")
+        # Whole nanoseconds, or else the observations as they are.
+        self._values: array[Any] = array("I")
         self._dropped = 0
 
     def __len__(self) -> int:
@@ -187,7 +191,7 @@ class Collector:
         if kept % self._RUN == 0 and kept and at < self._begun + self._span * (kept // self._RUN) / last:
             return None
         if math.isfinite(value):
-            self._values.append(value)
+            self._append(value)
         if len(self._values) < self._size:
             return None
         baseline = self.freeze()
@@ -197,7 +201,21 @@ class Collector:
 
     def extend(self, values: Iterable[float]) -> None:
         """Take more observations than the baseline needs, for a longer one by `freeze`."""
-        self._values.extend(filter(math.isfinite, values))
+        for value in filter(math.isfinite, values):
+            self._append(value)
+
+    def _append(self, value: float) -> None:
+        # Durations are whole nanoseconds, which take half the room, and learning is when a stream is largest.
+        if self._values.typecode == "I":
+            if 0.0 <= value < _MOST_TICKS * _TICK and (ticks := round(value / _TICK)) * _TICK == value:
+                self._values.append(ticks)
+                return
+            self._values = self._gathered()
+        self._values.append(value)
+
+    def _gathered(self) -> array[float]:
+        values = self._values
+        return values if values.typecode == "d" else array("d", [ticks * _TICK for ticks in values])
 
     def freeze(self, *, at_once: bool = False) -> Baseline | None:
         """Return a baseline of what has come; None if it does not look settled yet, unless it has to be now.
@@ -205,10 +223,10 @@ class Collector:
         Raises:
             ValueError: Fewer than two observations have come.
         """
-        values = self._values
+        values = self._gathered()
         if not at_once and self._dropped < self._SETTLING and not _settled(values, self._FARTHEST):
             self._dropped += 1
-            self._values = values[len(values) // 2 :]
+            self._values = self._values[len(values) // 2 :]
             return None
         blocks = choose_blocks(values)
         return Baseline(blocks.means(values), blocks)
