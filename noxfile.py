@@ -273,9 +273,13 @@ def hosts(session: nox.Session) -> None:
 
 @nox.session(python=THIS)
 def page(session: nox.Session) -> None:
-    """The page of a run in Chromium, which has to be on the machine, with its driver."""
+    """The page of a run in Chromium, which has to be on the machine, with its driver; its file in DuckDB."""
     _install(session, "page", "test", "page")
-    session.run("pytest", "tests/desk/test_page.py", "tests/desk/browser", *session.posargs)
+    session.run(
+        "pytest",
+        *("tests/desk/test_page.py", "tests/desk/browser", "tests/desk/test_other_programs.py"),
+        *session.posargs,
+    )
 
 
 @nox.session(python=THIS, tags=["builds"])
