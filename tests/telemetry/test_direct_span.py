@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from itertools import count
@@ -174,6 +175,24 @@ def test_a_change_to_one_span_is_none_to_the_next() -> None:
         directly(tracer, PARENT)
     provider.shutdown()
     assert spans == [(ATTRIBUTES, 0, 0)] * 2
+
+
+def test_containers_are_made_when_they_are_asked_for() -> None:
+    """Who makes a span does not pay for them; of a span without events and links an exporter makes none."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    directly(provider.get_tracer("scope"), PARENT)
+    (span,) = spans.get_finished_spans()
+    provider.shutdown()
+    containers = {"_attributes", "_events", "_links"}
+    assert (span.events, span.links, span.dropped_events, span.dropped_links) == ((), (), 0, 0)
+    assert not containers & vars(span).keys()
+    assert span.attributes == ATTRIBUTES
+    assert vars(span)["_attributes"] is span._attributes
+    assert (list(span._events), list(copy.copy(span)._links)) == ([], [])
+    with pytest.raises(AttributeError, match="'ReadableSpan' object has no attribute '_other'"):
+        _ = span._other
 
 
 def test_the_sdk_counts_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:

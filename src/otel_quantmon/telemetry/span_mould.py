@@ -1,4 +1,4 @@
-"""Copies of a span that the SDK has made, which are read faster than the original.
+"""Copies of a span that the SDK has made, which are made and read faster than the original.
 
 A copy has other times, another context and another parent. Private parts of the SDK's spans are named here and in
 `direct_span` alone, and `span_proof` shows that they are still what they were.
@@ -11,13 +11,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.util.types import AttributeValue
 
-__all__ = ["Mould", "count_with", "hashed"]
+__all__ = ["MOULD", "Mould", "count_with", "hashed"]
+
+MOULD: Final = "_quantmon_mould"
+"""Attribute of a copy: its mould."""
 
 _new: Callable[[type], Any] = object.__new__
 _NO_PARENT = Context()
@@ -26,7 +29,8 @@ _NO_PARENT = Context()
 class Mould:
     """A span that the SDK has made, and copies of it with other times, another context and another parent.
 
-    Each copy has containers of its own, as the SDK's spans have: an exporter that changes one changes no other.
+    Each copy has containers of its own, as the SDK's spans have: an exporter that changes one changes no other. They
+    are made when they are asked for, which is mostly on the exporter's thread.
 
     Args:
         tracer: Tracer of the SDK.
@@ -34,7 +38,7 @@ class Mould:
         resource: Resource of the tracer, or what stands for it.
     """
 
-    __slots__ = ("_attributes", "_events", "_kind", "_links", "_state")
+    __slots__ = ("_kind", "_state", "containers")
 
     def __init__(
         self, tracer: Any, name: str, attributes: Mapping[str, AttributeValue], resource: Any
@@ -51,12 +55,15 @@ class Mould:
         count_with(maker, _Uncounted())
         maker.start_span(name, _NO_PARENT, SpanKind.INTERNAL, attributes, None, 0).end(0)
         (span,) = keeper.spans
-        self._kind: type[Any] = span.__class__
-        self._state: dict[str, Any] = {**span.__dict__, "_resource": resource}
         made = span._attributes
-        self._attributes = _copier(made, "_dict", made._dict.copy, _quickly_read(made.__class__))
-        self._events = _copier(span._events, "_dq", _emptied(span._events._dq))
-        self._links = _copier(span._links, "_dq", _emptied(span._links._dq))
+        self.containers = {
+            "_attributes": _copier(made, "_dict", made._dict.copy, _quickly_read(made.__class__)),
+            "_events": _copier(span._events, "_dq", _emptied(span._events._dq)),
+            "_links": _copier(span._links, "_dq", _emptied(span._links._dq)),
+        }
+        self._kind = _filled_late(span.__class__)
+        state = {name: value for name, value in span.__dict__.items() if name not in self.containers}
+        self._state: dict[str, Any] = {**state, "_resource": resource, MOULD: self}
 
     def cast(self, context: SpanContext, parent: SpanContext | None, start: int, end: int) -> Any:
         """One more span."""
@@ -67,11 +74,42 @@ class Mould:
             "_parent": parent,
             "_start_time": start,
             "_end_time": end,
-            "_attributes": self._attributes(),
-            "_events": self._events(),
-            "_links": self._links(),
         }
         return span
+
+
+@lru_cache(maxsize=8)
+def _filled_late(kind: type[Any]) -> type[Any]:
+    """Return a class like ``kind``, the SDK's of spans, that gets its containers when they are asked for.
+
+    The three of them took the caller as long as all the rest of a copy, and an exporter does not need those of events
+    and links to learn that there are none.
+    """
+
+    def missing(self: Any, name: str) -> Any:
+        state = self.__dict__
+        make = state[MOULD].containers.get(name) if MOULD in state else None
+        if make is None:
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        # Of threads that ask at once all get the same.
+        return state.setdefault(name, make())
+
+    def nothing_before(name: str, container: str, nothing: object) -> property:
+        asked: Any = getattr(kind, name)
+
+        def get(self: Any) -> Any:
+            return asked.__get__(self, kind) if container in self.__dict__ else nothing
+
+        return property(get)
+
+    return _like(
+        kind,
+        __getattr__=missing,
+        events=nothing_before("events", "_events", ()),
+        dropped_events=nothing_before("dropped_events", "_events", 0),
+        links=nothing_before("links", "_links", ()),
+        dropped_links=nothing_before("dropped_links", "_links", 0),
+    )
 
 
 class _Keeper:

@@ -27,7 +27,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_quantmon.telemetry.direct_span import DirectSpans, SpanTemplate
 from otel_quantmon.telemetry.proof import Job, Proof
-from otel_quantmon.telemetry.span_mould import count_with
+from otel_quantmon.telemetry.span_mould import MOULD, count_with
 
 __all__ = ["direct_spans_are_proven", "proof"]
 
@@ -196,10 +196,21 @@ class _Exporter:
 
 
 def _shown(span: Any, resource: Any) -> list[Any]:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    # First as an exporter asks. After that containers that are made late are asked for by their own names.
+    before = [list(span.events), list(span.links), span.dropped_events, span.dropped_links]
+    containers = [_named(getattr(span, name)) for name in ("_attributes", "_events", "_links")]
+    # Spans, attributes and a resource that take less time are of classes that only look like the SDK's.
+    state = sorted(
+        (name, _named(value)) for name, value in cast("dict[str, Any]", vars(span)).items() if name != MOULD
+    )
     return [
-        span.__class__,
-        # A resource and attributes that are read in less time are of classes that only look like the SDK's.
-        {name: _named(value) for name, value in cast("dict[str, Any]", vars(span)).items()},
+        _named(span),
+        isinstance(span, ReadableSpan),
+        before,
+        containers,
+        state,
         span.name,
         span.kind,
         _context(span.context),
