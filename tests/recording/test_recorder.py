@@ -48,10 +48,13 @@ def test_a_queue_is_emptied_by_its_callers_before_any_collection(pipeline: Pipel
     """With a reader that never reads, what waits stays bounded."""
     engine = engine_of(pipeline)
     run(engine)
-    # While the worker has to do with them, a caller leaves records where they are.
-    assert worker.flush(60)
+    # While the worker has to do with them, a caller leaves records where they are. So it has something else to do.
+    busy, over = threading.Event(), threading.Event()
+    worker.submit(lambda: (busy.set(), over.wait(60)))
+    assert busy.wait(60)
     for _ in range(1000):
         run(engine)
+    over.set()
     state = engine._quantmon_probe.states[INVOKE]
     assert state is not None
     assert len(state.durations) < pipeline.recorder.limit
