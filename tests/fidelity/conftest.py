@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runtimes.models import doubling
+from onnx import helper
+from runtimes.models import doubling, floats, model
 
 from otel_quantmon.fidelity.reference import client
 from otel_quantmon.pipeline import pipelines
@@ -50,3 +51,14 @@ def _no_process_left() -> Iterator[None]:
     for pipeline in pipelines():
         reference_worker.submit(pipeline.references.process.close)
     assert reference_worker.flush(SECONDS)
+
+
+@pytest.fixture
+def square(tmp_path: Path) -> str:
+    """``y = x * x``, as the reference of ``y = x + x``: equal where x is 2, far from it elsewhere."""
+    node = helper.make_node("Mul", ["x", "x"], ["y"])
+    path = tmp_path / "square.onnx"
+    path.write_bytes(
+        model([node], inputs=[floats("x", "n", 3)], outputs=[floats("y", "n", 3)], name="square")
+    )
+    return str(path)

@@ -13,8 +13,7 @@ import onnxruntime
 import pytest
 from exported import Exported
 from models.formats.onnx_models import CONV_INPUT, quantized_conv_net
-from onnx import helper
-from runtimes.models import doubling, floats, model, until_told
+from runtimes.models import doubling, until_told
 
 from fidelity.logs import Logs
 from fidelity.waiting import (
@@ -45,17 +44,6 @@ QUIET = {"spans": "auto", "span_budget": 0.0}
 def shown(exported: Exported) -> list[Any]:
     """The anomaly of each span."""
     return [(span.attributes or {}).get("quantmon.anomaly.type") for span in exported.raw_spans()]
-
-
-@pytest.fixture
-def square(tmp_path: Path) -> str:
-    """``y = x * x``, as the reference of ``y = x + x``: equal where x is 2, far from it elsewhere."""
-    node = helper.make_node("Mul", ["x", "x"], ["y"])
-    path = tmp_path / "square.onnx"
-    path.write_bytes(
-        model([node], inputs=[floats("x", "n", 3)], outputs=[floats("y", "n", 3)], name="square")
-    )
-    return str(path)
 
 
 def test_an_error_that_was_there_from_the_start_is_told_once_and_hides_no_later_one(
@@ -89,18 +77,23 @@ def test_a_suspicion_has_the_reference_look_at_each_call(
     square: str, instrument: Instrument, exported: Exported
 ) -> None:
     """A budget that pays for next to nothing is left for a burst of 64 evaluations, once, and kept to thereafter."""
-    instrument(reference={"*": square}, reference_budget=1e-6, **QUIET)
+    instrument(reference={"*": square}, reference_budget=1e-6, check_budget=1.0, **QUIET)
     session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
-    x = {"x": np.full((1, 3), 3, np.float32)}
-    evaluate(exported, lambda: session.run(None, x), 1)
+    rng = np.random.default_rng(2)
+
+    def run() -> None:
+        session.run(None, {"x": rng.uniform(2.0, 4.0, (1, 3)).astype(np.float32)})
+
+    evaluate(exported, run, 1)
     assessment = fidelity_of(exported)
+    until(lambda: assessment.signals.autocorrelation.alike is False, run)
     worker.submit(lambda: assessment.look_closer(1000.0))
-    evaluate(exported, lambda: session.run(None, x), 60)
+    evaluate(exported, run, 60)
     # The last of the burst asks for the next one as the budget has it: in hours.
-    until(lambda: sum(outcomes(exported).values()) >= 65, lambda: session.run(None, x))
+    until(lambda: sum(outcomes(exported).values()) >= 65, run)
     worker.submit(lambda: assessment.look_closer(1001.0))
     for _ in range(50):
-        session.run(None, x)
+        run()
         settle()
     assert sum(outcomes(exported).values()) <= 66
 

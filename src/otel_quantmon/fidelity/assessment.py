@@ -311,7 +311,12 @@ class Assessment:
                 if sample.inputs[name].dtype.kind not in "iu":
                     streams.read("clipping", name, check.clip_ratio, now, sample.call)
         self.signals.data(
-            dict(_arrays(sample.inputs)), dict(_arrays(sample.outputs)), self._facts, now, sample.call
+            dict(_arrays(sample.inputs)),
+            dict(_arrays(sample.outputs)),
+            self._facts,
+            now,
+            sample.call,
+            sample.pair,
         )
         bad_in, bad_out = _nonfinite(inputs), _nonfinite(outputs)
         # Int8 hides bad input: what went in as NaN may come out as an ordinary number.

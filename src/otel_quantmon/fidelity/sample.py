@@ -46,6 +46,7 @@ class Sample:
         check: True if it is to be checked without a reference.
         compare: True if it is to be compared with the reference.
         urgent: True if the next check waits for this one.
+        pair: Of two calls in a row that are checked to see how much they are alike, the same object; None without.
         inputs, outputs: Copies of the tensors, by name.
         size: Bytes that they hold.
         span: Context of the call's sampled span.
@@ -63,6 +64,7 @@ class Sample:
         "golden",
         "inputs",
         "outputs",
+        "pair",
         "size",
         "span",
         "urgent",
@@ -72,6 +74,7 @@ class Sample:
         self.check = check
         self.compare = compare
         self.urgent = urgent
+        self.pair: object = None
         self.inputs: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
         self.size = 0

@@ -11,6 +11,7 @@ from typing import Any
 from otel_quantmon import semconv
 from otel_quantmon.detection.life_cycle import ObservedCall
 from otel_quantmon.detection.model_streams import ModelStreams
+from otel_quantmon.fidelity.autocorrelation import Autocorrelation
 from otel_quantmon.fidelity.numerics.comparison import Comparison, fed_back
 from otel_quantmon.fidelity.numerics.sketches import input_sketch, output_sketch
 from otel_quantmon.fidelity.windows import (
@@ -45,6 +46,10 @@ class Signals:
         streams: Streams of the model.
         attributes: Attributes of its series.
         events: Events, for the facts.
+
+    Attributes:
+        streams: As given.
+        autocorrelation: How much the inputs of calls in a row are alike.
     """
 
     def __init__(self, streams: ModelStreams, attributes: Attributes, events: Events) -> None:
@@ -56,19 +61,24 @@ class Signals:
         # In the replay that is under way: cases of each output that are past all recorded ones.
         self._worse: dict[str, int] = {}
         self._chance = random.Random(0)  # noqa: S311  rounds shares to decisions, hides nothing
+        self.autocorrelation = Autocorrelation()
+        # Of a pair of calls in a row, what the first one has given.
+        self._first: tuple[object, Mapping[str, float]] | None = None
         self._left = 0
         self._last_burst: float | None = None
         self._last_checks: float | None = None
 
     def after_fork(self) -> None:
         """In a child: what is under way is the parent's."""
+        self._first = None
         self._worse = {}
         self._left = 0
 
     def shadow(self, one: Comparison, call: ObservedCall | None) -> None:
         """Take a comparison of a call with its reference."""
         now = perf_counter()
-        if one.measures is not None:
+        # The error of recurrent state is that of all calls before, and its result shows it.
+        if one.measures is not None and not one.state:
             self.streams.read("relative_error", one.output, one.measures.relative_error, now, call)
             self.streams.read("cosine", one.output, one.measures.cosine_similarity, now, call)
         if one.disagreement is not None:
@@ -83,19 +93,36 @@ class Signals:
         facts: Mapping[str, TensorFacts],
         at: float,
         call: ObservedCall | None,
+        pair: object = None,
     ) -> None:
-        """Take what a call was given and gave, of which a few numbers are watched; ``facts`` of both by name."""
+        """Take what a call was given and gave, of which a few numbers are watched; ``facts`` of both by name.
+
+        Of a ``pair`` of calls in a row the second one only tells how much they are alike.
+        """
         state = fed_back(inputs, outputs)
         forms = {(outputs[name].dtype, outputs[name].shape) for name in state}
-        for name, array in inputs.items():
-            # State that the model has made is no data; it is looked at where it comes out.
-            sketch = input_sketch(array) if (array.dtype, array.shape) not in forms else None
-            if sketch is not None:
-                self.streams.read("input_distribution", name, sketch, at, call)
+        # State that the model has made is no data; it is looked at where it comes out.
+        data = {name: array for name, array in inputs.items() if (array.dtype, array.shape) not in forms}
+        sketches = {
+            name: sketch for name, array in data.items() if (sketch := input_sketch(array)) is not None
+        }
+        if pair is not None and self._is_second(pair, sketches):
+            return
+        for name, sketch in sketches.items():
+            self.streams.read("input_distribution", name, sketch, at, call)
         for name, array in outputs.items():
             sketch = output_sketch(array, facts.get(name), decides=name not in state)
             if sketch is not None:
                 self.streams.read("output_distribution", name, sketch, at, call)
+
+    def _is_second(self, pair: object, sketches: Mapping[str, Mapping[str, float]]) -> bool:
+        now = {f"{name} {part}": value for name, sketch in sketches.items() for part, value in sketch.items()}
+        first, self._first = self._first, None
+        if first is not None and first[0] is pair:
+            self.autocorrelation.add(first[1], now)
+            return True
+        self._first = pair, now
+        return False
 
     def golden(self, one: Comparison, recorded: Mapping[str, Thresholds]) -> None:
         """Take a comparison of a recorded case, whose inputs are the same each time: it needs no statistics."""
@@ -142,15 +169,17 @@ class Signals:
         _logger.warning("%s", body)
 
     def begin_checks(self, now: float) -> bool:
-        """Begin to check one call after the other, unless that was done lately."""
-        if self._last_checks is not None and now - self._last_checks < _BETWEEN_CHECKS:
+        """Begin to check one call after the other, unless that was done lately or those may be alike."""
+        lately = self._last_checks is not None and now - self._last_checks < _BETWEEN_CHECKS
+        if lately or self.autocorrelation.alike is not False:
             return False
         self._last_checks = now
         return True
 
     def begin_burst(self, now: float) -> bool:
-        """Begin to compare each call, unless that was done lately."""
-        if self._last_burst is not None and now - self._last_burst < _BETWEEN_BURSTS:
+        """Begin to compare each call, unless that was done lately or calls in a row may be alike."""
+        lately = self._last_burst is not None and now - self._last_burst < _BETWEEN_BURSTS
+        if lately or self.autocorrelation.alike is not False:
             return False
         self._last_burst = now
         self._left = BURST

@@ -9,6 +9,7 @@ from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
 from otel_quantmon import semconv
+from otel_quantmon.fidelity.autocorrelation import PAIRS
 from otel_quantmon.fidelity.sample import CaptureBudget, Sample, SampledCalls
 from otel_quantmon.models.description import Call, Method
 from otel_quantmon.models.identity import Model
@@ -85,6 +86,8 @@ class Sampler:
         self._miss = miss
         self._least = least
         self._checks = 0
+        self._pairs = 2 * PAIRS  # some are lost, as where a call fails
+        self._pair: object = None
         self._left = 0  # that come later, one every so many seconds
         self._every = 0.0
         self._turn = 0  # of those that come later: what was asked for anew takes the place of what was left
@@ -120,13 +123,18 @@ class Sampler:
         self.check()
 
     def check(self) -> None:
-        """Ask for one check."""
+        """Ask for one check; at first also of the call after it, to see how much calls in a row are alike."""
+        if self._pairs > 0 and self._pair is None:
+            self._pairs -= 1
+            self._pair = object()
+            self._checks = 2
         self._checks = max(self._checks, 1)
         self._ask()
 
     def forget(self) -> None:
         """In a child after fork: what was to come later would come from a worker that is not here."""
         self._checks = self._left = self._closely = 0
+        self._pair = None
 
     def spent(self, nanoseconds: int) -> None:
         """Learn what a check has cost, now that it is over."""
@@ -159,6 +167,10 @@ class Sampler:
         if not (compare or check):
             return None
         sample = Sample(check=check, compare=compare, urgent=self._closely > 0)
+        if check:
+            sample.pair = self._pair
+            if not self._checks:
+                self._pair = None
         read = self._method.read_inputs
         loaded = self._model.loaded
         if read is not None and self._copy(

@@ -311,6 +311,18 @@ def test_an_output_that_is_fed_back_is_known_by_an_input_like_it(
     assert fed_back(inputs, {"hn": outputs["hn"]}) == set()
 
 
+def test_state_is_marked_beside_results():
+    """Its distance is measured all the same. Where all outputs look like an input they may be results."""
+    inputs = {"x": np.zeros((1, 3), np.float32), "h": np.zeros((1, 8), np.float32)}
+    outputs = {"y": np.ones((1, 2), np.float32), "hn": np.ones((1, 8), np.float32)}
+    marked = [
+        (one.output, one.state, one.measures is None) for one in compare(outputs, outputs, inputs=inputs)
+    ]
+    assert marked == [("y", False, False), ("hn", True, False)]
+    pictures = {"a": np.ones((1, 3), np.float32), "b": np.ones((1, 8), np.float32)}
+    assert [one.state for one in compare(pictures, pictures, inputs=inputs)] == [False, False]
+
+
 def test_recurrent_state_has_no_top1():
     """Its numbers are measured, its rows are not counted as decisions; those of the result beside it are."""
     inputs = {"x": np.zeros((1, 5), np.float32), "h": np.zeros((2, 3), np.float32)}

@@ -66,6 +66,7 @@ class Comparison:
         measures: Measures of numbers; also where ``reason`` is ``degenerate`` or ``non_finite``, for what they
             count, though their errors are then no sample.
         equal_share: Share of equal elements, of labels.
+        state: True for recurrent state beside results.
     """
 
     output: str
@@ -74,6 +75,7 @@ class Comparison:
     detail: str = ""
     measures: Measures | None = None
     equal_share: float | None = None
+    state: bool = False
 
     @property
     def disagreement(self) -> float | None:
@@ -203,7 +205,9 @@ def compare(
         except NotComparableError as error:
             result = Comparison(match.output, match.reference, error.reason, str(error))
         if match.output in states and result.measures is not None:
-            result = replace(result, measures=replace(result.measures, rows=0, flips=0))
+            measures = replace(result.measures, rows=0, flips=0)
+            # Where all outputs have the form of an input, as of an image, they may be results.
+            result = replace(result, measures=measures, state=len(states) < len(outputs))
         results.append(result)
     return results
 
