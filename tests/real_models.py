@@ -304,6 +304,7 @@ def _digits(target: Path) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
     target.mkdir()
+    net.save(target / "digits.keras")
     forms = {
         digits_tflite_float: lambda _: None,
         digits_tflite_full_integer: full_integer,
@@ -314,6 +315,11 @@ def _digits(target: Path) -> None:
         converter = tf.lite.TFLiteConverter.from_keras_model(net)
         configure(converter)
         (target / f"{form.__name__}.tflite").write_bytes(converter.convert())
+
+
+def digits_keras() -> Path:
+    """The digits net as it was trained, for those who convert it otherwise."""
+    return _digits() / "digits.keras"
 
 
 def digits_tflite_float() -> Path:

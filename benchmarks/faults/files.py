@@ -129,9 +129,8 @@ def badly_calibrated_digits(target: Path, _source: Path | None = None) -> None:
     import tensorflow as tf
 
     faint = real_models.digits_inputs(100) * np.float32(0.2)
-    converter = tf.lite.TFLiteConverter.from_keras_model(
-        tf.keras.models.load_model(str(real_models._digits_keras()))
-    )
+    net = tf.keras.models.load_model(str(real_models.digits_keras()))
+    converter = tf.lite.TFLiteConverter.from_keras_model(net)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in faint)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
