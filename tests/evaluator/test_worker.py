@@ -26,6 +26,7 @@ from otel_quantmon.evaluator.references import FloatModels, read_models
 from otel_quantmon.evaluator.source import Claimed, EvaluatorError
 from otel_quantmon.evaluator.worker import EvaluatorWorker
 from otel_quantmon.fidelity.remote.record import SampleRecord, encode
+from otel_quantmon.models.formats.facts import QuantizationParameters, TensorFacts
 
 from .conftest import errors, files, outcomes
 
@@ -238,6 +239,72 @@ def test_what_ends_its_workers_is_rejected_and_nothing_else(
     worker("last", models=deadly).run(until_empty=True)
     assert outcomes(exported) == {"evaluated": 4, "rejected": 1}
     assert "3 workers" in (directory / "rejected" / f"{records[2].id}.txt").read_text()
+
+
+class Failing(FloatModels):
+    """Float models whose own code fails over one sample."""
+
+    bad = ""
+
+    def run(self, settings: Any, records: Any) -> Any:
+        if any(record.id == self.bad for record in records):
+            raise RuntimeError("not thought of")
+        return super().run(settings, records)
+
+    def compared(self, run: Any) -> Any:
+        if run.task.model == "magika_odd":
+            raise ZeroDivisionError
+        return super().compared(run)
+
+
+def test_a_sample_that_our_code_fails_over_is_rejected_at_once(
+    made: Made,
+    put: Put,
+    worker: MakeWorker,
+    exported: Exported,
+    directory: Path,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a run, in a comparison, or for the fleet: others of its batch are evaluated, and the worker goes on."""
+    models.write_text(models.read_text() + "reference_batch = 4\n")
+    records = [made(number) for number in range(4)]
+    odd, fleets = made(model="magika_odd"), made(host="here")
+    put(*records, odd, fleets)
+    failing = Failing(read_models(str(models)), 1)
+    failing.bad = records[1].id
+    one = worker(models=failing)
+    one._reporting.join_fleet(directory / "fleet.sqlite", "worker")
+    fleet = one._reporting.fleet
+    assert fleet is not None
+    note = fleet.note
+
+    def noted(key: Any, record: SampleRecord, comparisons: Any) -> None:
+        if record.host == "here":
+            raise ValueError("nor this")
+        note(key, record, comparisons)
+
+    monkeypatch.setattr(fleet, "note", noted)
+    one.run(until_empty=True)
+    assert outcomes(exported) == {"evaluated": 3, "rejected": 3}
+    reasons = {path.stem: path.read_text().strip() for path in (directory / "rejected").glob("*.txt")}
+    assert reasons == {
+        records[1].id: "its evaluation failed: RuntimeError: not thought of",
+        odd.id: "its evaluation failed: ZeroDivisionError:",
+        fleets.id: "its evaluation failed: ValueError: nor this",
+    }
+
+
+def test_quantization_of_another_type_than_the_tensor_s_is_no_fault(
+    made: Made, put: Put, worker: MakeWorker, exported: Exported, directory: Path
+) -> None:
+    """Integers whose facts say codes of a float type have no range: the fleet gets what else there is."""
+    odd = TensorFacts("bytes", "int32", None, QuantizationParameters((1.0,), (0,), "float8_e4m3fn"))
+    put(made(facts=(odd,)))
+    one = worker()
+    one._reporting.join_fleet(directory / "fleet.sqlite", "worker")
+    one.run(until_empty=True)
+    assert outcomes(exported) == {"evaluated": 1}
 
 
 @pytest.mark.parametrize("moment", ["claimed", "counted"])

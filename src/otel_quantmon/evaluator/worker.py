@@ -12,7 +12,7 @@ from otel_quantmon import semconv
 from otel_quantmon.evaluator.ledger import Entry, Ledger
 from otel_quantmon.evaluator.references import FloatModels, Run, UnknownModelError
 from otel_quantmon.evaluator.reporting import Reporting
-from otel_quantmon.evaluator.source import Claimed, Source
+from otel_quantmon.evaluator.source import Claimed, EvaluatorError, Source
 from otel_quantmon.fidelity.assessment import outcome_of
 from otel_quantmon.fidelity.numerics.comparison import Comparison
 from otel_quantmon.fidelity.remote.record import SampleError, SampleRecord, decode
@@ -97,12 +97,12 @@ class EvaluatorWorker:
             self._evaluate([one for one in wanted if one.outcome is None])
         finally:
             # Also where a float model cannot be loaded: the others are not to wait for a lease to end.
+            self._note(results)
             entries = [
                 Entry(one.id, self._key(one), one.outcome, one.reason if one.outcome == "rejected" else None)
                 for one in results
                 if one.outcome is not None
             ]
-            self._note(results)
             fresh = self._ledger.add(entries)
             for one in results:
                 if one.id in fresh and one.outcome is not None:
@@ -119,6 +119,8 @@ class EvaluatorWorker:
             result.settings = self._models.of(result.record)
         except (SampleError, UnknownModelError) as error:
             result.outcome, result.reason = "rejected", str(error)
+        except Exception as error:  # noqa: BLE001  see `_blame`
+            _blame(result, error)
         return result
 
     def _suspect(self, results: Sequence[_Result]) -> None:
@@ -146,19 +148,35 @@ class EvaluatorWorker:
                 alike = [one for one in waiting.values() if one.settings is settings and not one.attempts]
                 batch = alike[: settings.reference_batch] or [first]
                 self._ledger.begin([one.id for one in batch])
-                runs = self._models.run(settings, [one.record for one in batch if one.record is not None])
-                held += zip(batch, runs, strict=True)
                 for one in batch:
                     del waiting[one.id]
+                held += self._run(settings, batch)
                 if sum(run.size for _, run in held) > _MOST_HELD:
                     self._compare(held)
                 self._source.renew()
         finally:
             self._compare(held)
 
+    def _run(self, settings: ModelSettings, batch: Sequence[_Result]) -> list[tuple[_Result, Run]]:
+        try:
+            runs = self._models.run(settings, [one.record for one in batch if one.record is not None])
+        except EvaluatorError:
+            raise
+        except Exception as error:  # noqa: BLE001  see `_blame`
+            if len(batch) > 1:
+                # One of them is at fault: alone, each gets its own error.
+                return [found for one in batch for found in self._run(settings, [one])]
+            _blame(batch[0], error)
+            return []
+        return list(zip(batch, runs, strict=True))
+
     def _compare(self, held: list[tuple[_Result, Run]]) -> None:
         for one, run in held:
-            evaluation = self._models.compared(run)
+            try:
+                evaluation = self._models.compared(run)
+            except Exception as error:  # noqa: BLE001  see `_blame`
+                _blame(one, error)
+                continue
             if evaluation.error is None:
                 one.outcome = outcome_of(evaluation.comparisons)
                 one.comparisons = tuple(evaluation.comparisons)
@@ -173,7 +191,10 @@ class EvaluatorWorker:
             return
         for one in results:
             if one.record is not None and one.comparisons:
-                fleet.note(self._key(one), one.record, one.comparisons)
+                try:
+                    fleet.note(self._key(one), one.record, one.comparisons)
+                except Exception as error:  # noqa: BLE001  see `_blame`
+                    _blame(one, error)
         fleet.commit()
 
     def _report(self, result: _Result) -> None:
@@ -198,6 +219,16 @@ class EvaluatorWorker:
                 self._source.settle(one.claimed, "accept")
             else:
                 self._source.settle(one.claimed, "reject", reason)
+
+
+def _blame(result: _Result, error: Exception) -> None:
+    """Reject a sample by which our own code, or a runtime's, has failed as nobody had thought of.
+
+    It would do so in each worker that gets it, and none would ever come to what is behind it.
+    """
+    result.outcome, result.comparisons = "rejected", ()
+    result.reason = f"its evaluation failed: {type(error).__name__}: {error}"
+    _logger.debug("the evaluation of a sample failed", exc_info=error)
 
 
 def _attempts(result: _Result) -> int:

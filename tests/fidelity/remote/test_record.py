@@ -115,6 +115,50 @@ def test_a_field_of_another_type_is_refused(name: str, value: Any) -> None:
     assert isinstance(getattr(back, name), type(getattr(record(), name)) | type(value))
 
 
+_FACTS = {
+    "name": "scores",
+    "dtype": "int8",
+    "shape": [None, 2],
+    "quantization": {"scales": [0.5], "zero_points": [3], "dtype": "int8", "axis": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ["scores"]},
+        {"name": None},
+        {"dtype": 8},
+        {"shape": "12"},
+        {"shape": [1.5]},
+        {"shape": {}},
+        {"quantization": []},
+        {"quantization": {"scales": ["a"]}},
+        {"quantization": {"scales": "1"}},
+        {"quantization": {"scales": [True]}},
+        {"quantization": {"zero_points": [0.5]}},
+        {"quantization": {"zero_points": [1 << 70]}},
+        {"quantization": {"dtype": None}},
+        {"quantization": {"axis": "1"}},
+        {"quantization": {"axis": True}},
+    ],
+)
+def test_facts_of_other_types_are_refused(wrong: dict[str, Any]) -> None:
+    """Within them too: whoever dequantizes by them would fail where nobody had thought of it."""
+
+    def sample(facts: dict[str, Any]) -> bytes:
+        message = {**dataclasses.asdict(record()), "facts": [facts]}
+        return framed(zstandard.ZstdCompressor().compress(to_bytes(message)))
+
+    assert decode(sample(_FACTS)).facts[0].quantization == QuantizationParameters((0.5,), (3,), "int8", 1)
+    inner = wrong.get("quantization")
+    facts = {**_FACTS, **wrong}
+    if isinstance(inner, dict):
+        facts["quantization"] = {**_FACTS["quantization"], **inner}  # type: ignore[dict-item]
+    with pytest.raises(SampleError, match="facts of tensors cannot be read"):
+        decode(sample(facts))
+
+
 def test_another_version_is_told_from_damage() -> None:
     """A reader says which version it is and what to do: the sample is in order, for another release."""
     data = bytearray(encode(record()))

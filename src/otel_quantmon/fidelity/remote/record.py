@@ -154,12 +154,52 @@ def _checked(message: Any) -> SampleRecord:
     wrong += [name for name in ("golden",) if not isinstance(values[name], bool)]
     if wrong or not is_sample_id(values["id"]):
         raise SampleError(f"its fields are not those of a sample: {', '.join(wrong or ['id'])}")
-    try:
-        facts = tuple(unpacked_facts(one) for one in values["facts"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise SampleError(f"its facts of tensors cannot be read: {error}") from error
-    checked: dict[str, Any] = {**values, "facts": facts}
+    if not isinstance(values["facts"], list) or not all(
+        map(_is_facts, cast("list[object]", values["facts"]))
+    ):
+        raise SampleError("its facts of tensors cannot be read")
+    checked: dict[str, Any] = {**values, "facts": tuple(map(unpacked_facts, values["facts"]))}
     return SampleRecord(**checked)
+
+
+def _is_facts(value: object) -> bool:
+    """True for what `unpacked_facts` makes `TensorFacts` of whose fields have the types that they say."""
+    if not _has(value, "name", "dtype", "shape", "quantization"):
+        return False
+    facts = cast("dict[str, Any]", value)
+    shape = facts["shape"]
+    return (
+        isinstance(facts["name"], str)
+        and isinstance(facts["dtype"], str)
+        and (shape is None or (_is_list(shape) and all(size is None or _is_whole(size) for size in shape)))
+        and (facts["quantization"] is None or _is_quantization(facts["quantization"]))
+    )
+
+
+def _is_quantization(value: object) -> bool:
+    if not _has(value, "scales", "zero_points", "dtype", "axis"):
+        return False
+    parameters = cast("dict[str, Any]", value)
+    scales, zero_points, axis = parameters["scales"], parameters["zero_points"], parameters["axis"]
+    return (
+        (_is_list(scales) and all(isinstance(one, float) or _is_whole(one) for one in scales))
+        and (_is_list(zero_points) and all(map(_is_whole, zero_points)))
+        and isinstance(parameters["dtype"], str)
+        and (axis is None or _is_whole(axis))
+    )
+
+
+def _has(value: object, *names: str) -> bool:
+    return isinstance(value, dict) and all(name in value for name in names)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
+def _is_whole(value: object) -> bool:
+    # No dimension, zero point or axis has more than these, and what has more does not fit into an array.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
 def _is_number(value: object, bits: int) -> bool:
