@@ -263,6 +263,20 @@ def test_a_sample_counts_once(state: FleetState) -> None:
     assert batch.pools[EVERY].size == 1
 
 
+def test_names_that_are_no_utf8_stop_nobody(state: FleetState) -> None:
+    """A lone surrogate in the name of a host or service is replaced, also in a batch that an older release wrote."""
+    judge, odd = Judge(state, "w", 1.0), Subject("h\ud800", "caf\udce9", "v", PLAIN)
+    state.add([Sighting("a", MODEL, odd, [Finding(EVERY, 0.0)])])
+    state.add([Sighting("b", MODEL, odd, golden=("i", "o", 0.1))])
+    old = {"time": time.time(), "model": MODEL, "subject": ["i\ud800", "s", "v", PLAIN]}
+    old["pools"] = [[*EVERY, Pool([0.0]).to_wire()]]
+    state._database.execute("INSERT INTO batch (body) VALUES (?)", (json.dumps(old),))
+    judge.run()
+    assert state.batches(10) == []
+    assert judge.standing.hosts == {MODEL: 2}
+    assert [one.host for one in state.golden(MODEL)] == ["h?"]
+
+
 def test_one_worker_judges_at_a_time(state: FleetState, tmp_path: Path) -> None:
     """Another does nothing while it does, and goes on when it has left."""
     other = Judge(FleetState(tmp_path / "fleet.sqlite"), "other", 1.0)

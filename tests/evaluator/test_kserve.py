@@ -210,6 +210,27 @@ def test_what_is_wrong_is_counted_and_others_go_on(
     assert len(opened.samples()) == 1
 
 
+def test_texts_that_are_none_are_refused_or_replaced(opened: Opened, calls: Calls) -> None:
+    """JSON may spell lone surrogates: an error in the event's own names, and replaced in a model's."""
+    inputs, outputs = calls[0]
+
+    def post(kind: str, body: bytes, service: str) -> int:
+        event = {
+            "type": f"org.kubeflow.serving.inference.{kind}",
+            "id": "1",
+            "inferenceservicename": service,
+            "data": json.loads(body),
+        }
+        return opened.post(json.dumps(event).encode(), {"Content-Type": "application/cloudevents+json"})
+
+    assert post("request", version_2("inputs", inputs), "\ud800") == 400
+    assert opened.counted == {"rejected": 1}
+    assert post("request", version_2("inputs", inputs), "shop") == 200
+    assert post("response", version_2("outputs", outputs, model_name="a\ud800"), "shop") == 200
+    (sample,) = opened.samples()
+    assert sample.model == "a?"
+
+
 @given(st.binary(max_size=200), st.booleans(), st.none() | st.integers(0, 300))
 def test_any_body_is_read_or_refused(body: bytes, response: bool, length: int | None) -> None:
     """The only error is the one that the source knows."""

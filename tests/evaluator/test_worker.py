@@ -295,6 +295,18 @@ def test_a_sample_that_our_code_fails_over_is_rejected_at_once(
     }
 
 
+def test_names_that_are_no_utf8_cost_one_sample_at_most(
+    made: Made, put: Put, worker: MakeWorker, exported: Exported, directory: Path
+) -> None:
+    """In a reason, which goes to the state and to a file, and in the digest of a golden baseline's case."""
+    named = {"\ud800": made().inputs["bytes"]}
+    put(made(inputs={**named, "x": made().inputs["bytes"]}), made(inputs=named, golden=True))
+    one = worker()
+    one._reporting.join_fleet(directory / "fleet.sqlite", "worker")
+    one.run(until_empty=True)
+    assert outcomes(exported) == {"evaluated": 1, "rejected": 1}
+
+
 def test_quantization_of_another_type_than_the_tensor_s_is_no_fault(
     made: Made, put: Put, worker: MakeWorker, exported: Exported, directory: Path
 ) -> None:

@@ -21,7 +21,7 @@ from otel_quantmon.evaluator.directory import DirectorySource
 from otel_quantmon.evaluator.kserve_payload import Payload, PayloadError, read_payload
 from otel_quantmon.evaluator.receiving import Receiver, ReceivingSource, RefusedError
 from otel_quantmon.evaluator.source import Claimed
-from otel_quantmon.fidelity.remote.record import SampleRecord, encode
+from otel_quantmon.fidelity.remote.record import SampleRecord, encodable, encode
 from otel_quantmon.fidelity.remote.spool import Spool
 
 __all__ = ["KServeSource", "Pairs"]
@@ -78,6 +78,9 @@ class Pairs:
             self._count("rejected")
             raise RefusedError(400, "it is no inference request or response of KServe's logger")
         key = attributes.get("namespace", ""), service, identity
+        if any(encodable(part) != part for part in key):
+            self._count("rejected")
+            raise RefusedError(400, "it is named by texts that are none")
         metadata = _metadata(attributes.get("metadata", ""))
         if attributes.get("statuscode", "200") != "200":
             with self._lock:

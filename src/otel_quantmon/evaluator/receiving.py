@@ -55,7 +55,7 @@ class Receiver(BaseHTTPRequestHandler):
         try:
             self.take()
         except RefusedError as error:
-            status, said = error.status, str(error).encode()
+            status, said = error.status, str(error).encode(errors="replace")
         except (OSError, EvaluatorError) as error:
             _logger.warning("samples cannot be kept: %s", error)
             status, said = 503, b"samples cannot be kept"

@@ -15,7 +15,7 @@ from otel_quantmon.evaluator.reporting import Reporting
 from otel_quantmon.evaluator.source import Claimed, EvaluatorError, Source
 from otel_quantmon.fidelity.assessment import outcome_of
 from otel_quantmon.fidelity.numerics.comparison import Comparison
-from otel_quantmon.fidelity.remote.record import SampleError, SampleRecord, decode
+from otel_quantmon.fidelity.remote.record import SampleError, SampleRecord, decode, encodable
 from otel_quantmon.settings import ModelSettings
 
 __all__ = ["EvaluatorWorker"]
@@ -99,7 +99,13 @@ class EvaluatorWorker:
             # Also where a float model cannot be loaded: the others are not to wait for a lease to end.
             self._note(results)
             entries = [
-                Entry(one.id, self._key(one), one.outcome, one.reason if one.outcome == "rejected" else None)
+                Entry(
+                    one.id,
+                    self._key(one),
+                    one.outcome,
+                    # Names out of the sample may be in it, and it goes to a database and to a file.
+                    encodable(one.reason) if one.outcome == "rejected" else None,
+                )
                 for one in results
                 if one.outcome is not None
             ]

@@ -159,6 +159,12 @@ def test_facts_of_other_types_are_refused(wrong: dict[str, Any]) -> None:
         decode(sample(facts))
 
 
+def test_texts_of_another_encoding_come_back_as_what_can_be_stored() -> None:
+    """A lone surrogate, as of a byte of Latin-1 in an environment variable, would be refused by database and file."""
+    back = decode(encode(record(service="caf\udce9", host="\ud800", version="\ud800", digest=None)))
+    assert (back.service, back.host, back.version, back.digest) == ("caf?", "?", "?", None)
+
+
 def test_another_version_is_told_from_damage() -> None:
     """A reader says which version it is and what to do: the sample is in order, for another release."""
     data = bytearray(encode(record()))

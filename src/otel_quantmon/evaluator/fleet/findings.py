@@ -90,7 +90,7 @@ def golden_of(record: SampleRecord, comparisons: Sequence[Comparison]) -> tuple[
 def _digest(arrays: Mapping[str, Any]) -> str:
     found = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype} {array.shape} ".encode())
+        found.update(f"{name} {array.dtype} {array.shape} ".encode("utf-8", "surrogatepass"))
         found.update(array.tobytes())
     return found.hexdigest()[:32]
 

@@ -18,6 +18,7 @@ from otel_quantmon.detection.placement import Subject
 from otel_quantmon.evaluator.fleet.findings import Finding, StreamName
 from otel_quantmon.evaluator.fleet.pool import Pool
 from otel_quantmon.evaluator.source import EvaluatorError
+from otel_quantmon.fidelity.remote.record import encodable
 
 __all__ = ["Batch", "FleetState", "GoldenCase", "Sighting"]
 
@@ -129,15 +130,17 @@ class FleetState:
                     "INSERT OR IGNORE INTO seen VALUES (?, ?)", (one.id, int(now))
                 ).rowcount:
                     continue
+                who = _subject(
+                    one.subject.host, one.subject.service, one.subject.version, one.subject.instructions
+                )
                 if one.golden is not None:
                     self.set_value("golden", one.id)
-                    who = one.subject
                     row = (json.dumps(one.model), who.version, one.golden[0], who.host, who.instructions)
                     self._database.execute(
                         "INSERT OR REPLACE INTO golden VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                         (*row, *one.golden[1:], now),
                     )
-                streams = pools.setdefault((one.model, one.subject), {}) if one.findings else {}
+                streams = pools.setdefault((one.model, who), {}) if one.findings else {}
                 for finding in one.findings:
                     streams.setdefault(finding.stream, []).append(finding.value)
             for (model, subject), streams in pools.items():
@@ -177,7 +180,7 @@ class FleetState:
         ):
             read = json.loads(body)
             pools = {StreamName(*one[:3]): Pool.from_wire(one[3]) for one in read["pools"]}
-            found.append(Batch(number, read["time"], tuple(read["model"]), Subject(*read["subject"]), pools))
+            found.append(Batch(number, read["time"], tuple(read["model"]), _subject(*read["subject"]), pools))
         return found
 
     def judged(self, upto: int) -> None:
@@ -253,3 +256,8 @@ class FleetState:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _subject(*texts: str) -> Subject:
+    """A subject whose names SQLite takes: one that it refuses would be the first of the queue for ever."""
+    return Subject(*map(encodable, texts))

@@ -22,6 +22,7 @@ __all__ = [
     "SampleError",
     "SampleRecord",
     "decode",
+    "encodable",
     "encode",
     "is_sample",
     "is_sample_id",
@@ -82,12 +83,22 @@ class SampleRecord:
 
 
 _TEXTS = ("id", "model", "runtime", "scheme", "provider", "host", "service", "instructions")
+_MAYBE_TEXTS = ("digest", "version")
 _NUMBERS = {"time": 63, "trace_id": 128, "span_id": 64}
 
 
 def is_sample_id(text: object) -> bool:
     """Return True for what `SampleRecord.id` may be, which is then safe as the name of a file."""
     return isinstance(text, str) and len(text) == _ID_LENGTH and not set(text) - set("0123456789abcdef")
+
+
+def encodable(text: str) -> str:
+    """Return ``text`` with what UTF-8 has no bytes for replaced by question marks.
+
+    Python reads bytes of another encoding in an environment variable as lone surrogates, and JSON may spell them.
+    Databases and files refuse them.
+    """
+    return text.encode("utf-8", "replace").decode()
 
 
 def is_sample(data: bytes) -> bool:
@@ -148,7 +159,7 @@ def _checked(message: Any) -> SampleRecord:
     if not isinstance(message, dict) or set(values) != wanted:
         raise SampleError("its fields are not those of a sample")
     wrong = [name for name in _TEXTS if not isinstance(values[name], str)]
-    wrong += [name for name in ("digest", "version") if not isinstance(values[name], (str, type(None)))]
+    wrong += [name for name in _MAYBE_TEXTS if not isinstance(values[name], (str, type(None)))]
     wrong += [name for name, bits in _NUMBERS.items() if not _is_number(values[name], bits)]
     wrong += [name for name in ("inputs", "outputs") if not _is_by_name(values[name])]
     wrong += [name for name in ("golden",) if not isinstance(values[name], bool)]
@@ -158,7 +169,8 @@ def _checked(message: Any) -> SampleRecord:
         map(_is_facts, cast("list[object]", values["facts"]))
     ):
         raise SampleError("its facts of tensors cannot be read")
-    checked: dict[str, Any] = {**values, "facts": tuple(map(unpacked_facts, values["facts"]))}
+    texts = {name: encodable(values[name]) for name in (*_TEXTS, *_MAYBE_TEXTS) if values[name] is not None}
+    checked: dict[str, Any] = {**values, **texts, "facts": tuple(map(unpacked_facts, values["facts"]))}
     return SampleRecord(**checked)
 
 
