@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import struct
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,6 +287,56 @@ def test_other_forms_of_tensors() -> None:
     }
     texts = read_payload(json.dumps(head).encode() + data, response=False)
     assert texts.tensors["t"].tolist() == ["ab", "c"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": ["a"] * 20_000 + ["b" * 60_000]},
+        {"inputs": {"x": ["a"] * 20_000 + ["b" * 60_000]}},
+        {
+            "inputs": [
+                {"name": "x", "shape": [1], "datatype": "FP32", "data": ["1"] * 20_000 + ["1" * 60_000]}
+            ]
+        },
+    ],
+)
+def test_texts_take_the_memory_that_they_have(body: dict[str, Any]) -> None:
+    """And not as many times the longest as there are, four bytes a letter: 130 kB had taken 4.8 GB."""
+    text = json.dumps(body).encode()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(PayloadError):
+            read_payload(text, response=False)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_numbers_and_texts_keep_apart() -> None:
+    """Both in one tensor, and numbers that no type holds, are refused; texts are no numbers of the second protocol."""
+    short = {"name": "x", "shape": [], "datatype": "BYTES", "parameters": {"binary_data_size": 1}}
+    with pytest.raises(PayloadError):
+        read_payload(json.dumps({"inputs": [short]}).encode() + b"0", response=False)
+    for value in ([1, "a"], [1 << 70], [None], [[1], 2], {"a": []}, []):
+        with pytest.raises(PayloadError):
+            read_payload(json.dumps({"instances": value}).encode(), response=False)
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": ["1"]}
+    with pytest.raises(PayloadError):
+        read_payload(json.dumps({"inputs": [tensor]}).encode(), response=False)
+
+
+def test_what_waits_is_counted_by_what_it_takes(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of one digit are two bytes in the text and eight in memory, short texts five and some sixty."""
+    numbers, texts = ({"instances": [value] * 1000} for value in (0, "ab"))
+    monkeypatch.setattr(kserve, "_MOST_BYTES", 7_900)
+    assert opened.send("request", json.dumps(numbers).encode(), "a") == 200
+    assert opened.counted == {"dropped_bytes": 1}
+    monkeypatch.setattr(kserve, "_MOST_BYTES", 50_000)
+    assert opened.send("request", json.dumps(texts).encode(), "b") == 200
+    assert opened.counted == {"dropped_bytes": 2}
+    assert opened.send("request", json.dumps(numbers).encode(), "a") == 200
+    assert opened.counted == {"dropped_bytes": 2}
 
 
 def test_an_address_that_is_taken_is_told(opened: Opened) -> None:

@@ -99,9 +99,9 @@ class Pairs:
             self._count("rejected")
             raise RefusedError(400, str(error)) from error
         moment = _moment(attributes.get("time", ""))
-        half = _Half(
-            response, payload, len(body), monotonic(), moment, _trace(metadata.get("traceparent", ""))
-        )
+        # A number of the text takes two bytes, and eight in memory.
+        size = max(len(body), payload.size)
+        half = _Half(response, payload, size, monotonic(), moment, _trace(metadata.get("traceparent", "")))
         with self._lock:
             self._expire(half.at)
             other = self._waiting.get(key)

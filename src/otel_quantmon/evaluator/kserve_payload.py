@@ -27,6 +27,10 @@ _DTYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
+# Beside those of values of other types.
+_NOT_READ = (struct.error, RecursionError, MemoryError)
+# Of an object of Python beside its letters.
+_TEXT = 56
 _LENGTH = struct.Struct("<I")
 
 
@@ -45,6 +49,14 @@ class Payload(NamedTuple):
     tensors: dict[str, NDArray[Any]]
     model: str | None = None
     version: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that its tensors take."""
+        return sum(
+            array.nbytes + (sum(map(_length, array.flat)) if array.dtype.kind == "O" else 0)
+            for array in self.tensors.values()
+        )
 
 
 def read_payload(body: bytes, json_length: int | None = None, *, response: bool) -> Payload:
@@ -70,7 +82,7 @@ def read_payload(body: bytes, json_length: int | None = None, *, response: bool)
             tensors = _version_2(listed, binary)
         else:
             tensors = _version_1(read, ("predictions", "outputs") if response else ("instances", "inputs"))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, *_NOT_READ) as error:
         raise PayloadError(f"its body cannot be read: {type(error).__name__}: {error}") from error
     if not tensors:
         raise PayloadError("its body has no tensors")
@@ -104,7 +116,7 @@ def _version_2(tensors: Any, binary: bytes) -> dict[str, NDArray[Any]]:
         elif kind == "BYTES":
             array = np.array(np.asarray(one["data"], dtype=object).ravel().tolist(), dtype=object)
         else:
-            array = np.asarray(one["data"]).astype(_dtype(kind)).ravel()
+            array = _numbers(one["data"]).astype(_dtype(kind)).ravel()
         if array.size != math.prod(shape):
             raise PayloadError(f"tensor {one['name']!r} has {array.size} elements, and the shape {shape}")
         found[str(one["name"])] = array.reshape(shape)
@@ -135,22 +147,41 @@ def _version_1(read: Mapping[str, Any], keys: tuple[str, str]) -> dict[str, NDAr
         value = read[rows]
         if isinstance(value, list) and value and isinstance(value[0], dict):
             items = cast("list[dict[str, Any]]", value)
-            return {name: _numbers([one[name] for one in items]) for name in items[0]}
-        return {rows: _numbers(value)}
+            return {name: _array([one[name] for one in items]) for name in items[0]}
+        return {rows: _array(value)}
     value = read[columns]
     if isinstance(value, dict):
-        return {name: _numbers(one) for name, one in cast("dict[str, Any]", value).items()}
-    return {columns: _numbers(value)}
+        return {name: _array(one) for name, one in cast("dict[str, Any]", value).items()}
+    return {columns: _array(value)}
+
+
+def _array(value: Any) -> NDArray[Any]:
+    texts = np.asarray(value, dtype=object)
+    if _types(texts) == {str}:
+        return texts
+    array = _numbers(value)
+    if not array.size:
+        raise PayloadError("it has no elements")
+    return array
 
 
 def _numbers(value: Any) -> NDArray[Any]:
-    array = np.asarray(value)
-    if array.dtype.kind in "US":
-        return array.astype(object)
-    if array.dtype.kind not in "biuf" or not array.size:
+    # Looked at first: of texts numpy would make an array in which each takes as much as the longest.
+    if not _types(np.asarray(value, dtype=object)) <= {bool, int, float}:
         raise PayloadError("it is neither numbers nor texts of one shape")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise PayloadError("its numbers are too large")
     # What JSON has no types for: whoever takes floats is given them in its own width.
     return array
+
+
+def _types(array: NDArray[Any]) -> set[type]:
+    return set(map(type, array.ravel().tolist()))
+
+
+def _length(text: object) -> int:
+    return _TEXT + len(text) if isinstance(text, str) else _TEXT
 
 
 def _text(value: object) -> str | None:
