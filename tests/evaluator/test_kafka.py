@@ -17,9 +17,11 @@ from otel_quantmon.fidelity.remote.store import Store
 
 pytest.importorskip("confluent_kafka")
 
+import confluent_kafka
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, ResourceLogs, ScopeLogs
 
+from otel_quantmon.evaluator import kafka, share
 from otel_quantmon.evaluator.kafka import KafkaSource
 from otel_quantmon.evaluator.records import SentSample, fetched, samples_in
 
@@ -69,6 +71,32 @@ def test_a_property_that_the_client_does_not_know_is_told() -> None:
     """With the client's own words for it."""
     with pytest.raises(EvaluatorError, match=r"sasl\.mechanismus"):
         KafkaSource("127.0.0.1:9", "samples", 10.0, {"sasl.mechanismus": "PLAIN"})
+
+
+@pytest.mark.parametrize("group", ["ordinary", "share", "auto"])
+def test_a_broker_that_does_not_answer_is_told(
+    group: str,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit status 2 with ``--until-empty``: that nothing came does not mean that nothing waits."""
+    if group != "ordinary" and not hasattr(confluent_kafka, "ShareConsumer"):
+        pytest.skip("this client has no share groups")
+    for module, limits in ((kafka, ["_JOINING"]), (share, ["_JOINING", "_PATIENCE"])):
+        for limit in limits:
+            monkeypatch.setattr(module, limit, 0.5)
+    command = [
+        "evaluate",
+        "--models",
+        str(models),
+        "--source",
+        "kafka://127.0.0.1:9/samples",
+        "--until-empty",
+    ]
+    assert main([*command, "--state", str(tmp_path / "s"), "--group", group]) == 2
+    assert "no broker answers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

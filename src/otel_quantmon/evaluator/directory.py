@@ -37,6 +37,8 @@ class DirectorySource:
         EvaluatorError: It cannot be made.
     """
 
+    unreached = None
+
     def __init__(self, directory: str, lease: float) -> None:
         try:
             self._root = Spool(directory).directory

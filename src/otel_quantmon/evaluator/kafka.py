@@ -52,6 +52,7 @@ class KafkaSource:
         store: Store | None = None,
     ) -> None:
         self._joined = False
+        self._topic = topic
         common = {"bootstrap.servers": brokers, **configuration}
         self._consumer = configured(
             confluent_kafka.Consumer,
@@ -69,6 +70,13 @@ class KafkaSource:
         self._consumer.subscribe(
             [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+
+    @property
+    def unreached(self) -> str | None:
+        """See `Source`."""
+        if self._joined:
+            return None
+        return f"no broker answers, or the group was not joined in {_JOINING:g} s: is there a topic {self._topic!r}?"
 
     def claim(self, most: int, seconds: float) -> list[Claimed]:
         """See `Source.claim`. Nothing comes before the group has been joined, so that is waited for at first."""

@@ -114,6 +114,8 @@ class ReceivingSource:
         EvaluatorError: The address cannot be used.
     """
 
+    unreached = None
+
     def __init__(
         self, waiting: DirectorySource, host: str, port: int, handler: type[Receiver], name: str
     ) -> None:

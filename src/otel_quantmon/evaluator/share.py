@@ -80,6 +80,11 @@ class ShareSource:
         self._consumer.subscribe([topic])
         self._prepared = self._joined = False
 
+    @property
+    def unreached(self) -> str | None:
+        """See `Source`. A share consumer does not tell that it has joined; what its group is set to has an answer."""
+        return None if self._prepared else f"no broker answers within {_JOINING:g} s"
+
     def claim(self, most: int, seconds: float) -> list[Claimed]:  # noqa: ARG002  the client has a limit of its own
         """See `Source.claim`. There may be more than ``most``, and verdicts leave with the next call.
 
@@ -196,6 +201,11 @@ class SharedIfPossible:
     def __init__(self, shared: Callable[[], Source], ordinary: Callable[[], Source]) -> None:
         self._ordinary = ordinary
         self._source = self._or_ordinary(shared)
+
+    @property
+    def unreached(self) -> str | None:
+        """See `Source`."""
+        return self._source.unreached
 
     def claim(self, most: int, seconds: float) -> list[Claimed]:
         """See `Source.claim`."""

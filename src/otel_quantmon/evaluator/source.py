@@ -33,6 +33,11 @@ class Claimed:
 class Source(Protocol):
     """Gives each sample to one worker at a time, at least once until it is settled. For one thread."""
 
+    @property
+    def unreached(self) -> str | None:
+        """What it has not reached so far, so that nothing is known of what waits there; None if it has."""
+        ...
+
     def claim(self, most: int, seconds: float) -> list[Claimed]:
         """Return up to ``most`` samples; none after about ``seconds`` without any.
 

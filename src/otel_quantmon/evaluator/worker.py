@@ -84,6 +84,9 @@ class EvaluatorWorker:
             if claimed:
                 self._take(claimed)
             elif until_empty:
+                unreached = self._source.unreached
+                if unreached is not None:
+                    raise EvaluatorError(f"nobody knows whether samples wait: {unreached}")
                 break
             self._reporting.judge()
         self._reporting.judge(at_once=True)
