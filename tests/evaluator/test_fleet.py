@@ -327,6 +327,36 @@ def test_hosts_that_disagree_on_golden_inputs() -> None:
     assert disagreements([case("a", "x", 0.3)]) == []
 
 
+def replayed(state: FleetState, number: int, *hosts: tuple[str, str, str]) -> None:
+    """Have hosts replay their golden case: each with its version, and what comes out."""
+    for host, version, output in hosts:
+        who = Subject(host, "s", version, VNNI)
+        golden = ("i", output, 0.2 if output == "wrong" else 0.01)
+        state.add([Sighting(f"{number} {host} {version}", MODEL, who, golden=golden)])
+
+
+def test_a_host_with_a_new_file_is_judged_by_that(state: FleetState) -> None:
+    """Once it has replayed it again, and has not been heard with the old one: what it made with that is forgotten."""
+    judge = Judge(state, "w", 1.0)
+    replayed(state, 0, ("a", "v", "right"), ("b", "v", "right"), ("c", "v", "wrong"))
+    judge.run()
+    assert [one.host for one in judge.standing.disagreements[MODEL]] == ["c"]
+    for number in (1, 2):
+        replayed(state, number, ("a", "v", "right"), ("b", "v", "right"), ("c", "w", "right"))
+    judge.run()
+    assert judge.standing.disagreements[MODEL] == ()
+
+
+def test_two_versions_on_one_host_are_both_judged(state: FleetState) -> None:
+    """As of two services of its own: each replays its cases, and neither takes the other's place."""
+    judge = Judge(state, "w", 1.0)
+    for number in range(3):
+        replayed(state, number, *((host, "w", "right") for host in "abc"))
+        replayed(state, number, ("a", "v", "right"), ("b", "v", "right"), ("c", "v", "wrong"))
+        judge.run()
+        assert [one.host for one in judge.standing.disagreements[MODEL]] == ["c"]
+
+
 def test_disagreement_is_news_once(state: FleetState) -> None:
     """When a host begins to, and not at each replay."""
     judge = Judge(state, "w", 1.0)

@@ -136,6 +136,7 @@ class FleetState:
                 if one.golden is not None:
                     self.set_value("golden", one.id)
                     row = (json.dumps(one.model), who.version, one.golden[0], who.host, who.instructions)
+                    self._leave_versions(*row[:4])
                     self._database.execute(
                         "INSERT OR REPLACE INTO golden VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                         (*row, *one.golden[1:], now),
@@ -151,6 +152,18 @@ class FleetState:
                     "pools": [[*name, Pool(values).to_wire()] for name, values in streams.items()],
                 }
                 self._database.execute("INSERT INTO batch (body) VALUES (?)", (json.dumps(body),))
+
+    def _leave_versions(self, model: str, version: str, given: str, host: str) -> None:
+        """Drop what a host has made of golden cases with versions that it does not run any more.
+
+        These are those that it was not heard of with since it made the same case with this one before: it has replayed
+        all of them once meanwhile, and another service of its own, which runs another version, has too.
+        """
+        self._database.execute(
+            "DELETE FROM golden WHERE model = ? AND host = ? AND version != ? AND time < "
+            "(SELECT time FROM golden WHERE model = ? AND version = ? AND host = ? AND input = ?)",
+            (model, host, version, model, version, host, given),
+        )
 
     @contextmanager
     def transaction(self) -> Generator[None, None, None]:
