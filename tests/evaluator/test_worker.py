@@ -20,11 +20,11 @@ import real_models
 from exported import Exported
 from lifecycle.programs import environment
 
-from otel_quantmon.cli import main
+from otel_quantmon.cli import evaluate, main
 from otel_quantmon.evaluator.directory import DirectorySource
 from otel_quantmon.evaluator.references import FloatModels, read_models
 from otel_quantmon.evaluator.source import Claimed, EvaluatorError
-from otel_quantmon.evaluator.worker import EvaluatorWorker
+from otel_quantmon.evaluator.worker import AT_ONCE, EvaluatorWorker
 from otel_quantmon.fidelity.remote.record import SampleRecord, encode
 from otel_quantmon.models.formats.facts import QuantizationParameters, TensorFacts
 
@@ -169,6 +169,44 @@ def test_batches_give_what_single_runs_give(
     assert both.count == 12
     # Float32 sums in another order: `engines.batching` allows for 1e-4 of an output.
     assert both.sum / 12 == pytest.approx(alone.sum / 6, abs=1e-4)
+
+
+def test_a_float_model_is_loaded_before_a_sample_is_at_hand(
+    made: Made, put: Put, worker: MakeWorker, exported: Exported, directory: Path, models: Path
+) -> None:
+    """Where loading ends the worker no sample is a suspect, and the claim begins anew when it is loaded."""
+    seen: list[str] = []
+
+    class Loading(FloatModels):
+        def load(self, settings: Any) -> None:
+            seen.append("load")
+            assert suspects(directory) == {}
+            super().load(settings)
+
+        def run(self, settings: Any, records: Any) -> Any:
+            seen.append("run")
+            assert suspects(directory) == {records[0].id: 1}
+            return super().run(settings, records)
+
+    class Renewed(DirectorySource):
+        def renew(self) -> None:
+            seen.append("renew")
+
+    put(made())
+    loading = Loading(read_models(str(models)), 1)
+    worker(models=loading, source=Renewed(str(directory), 100.0)).run(until_empty=True)
+    assert seen == ["load", "renew", "run", "renew"]
+    assert outcomes(exported) == {"evaluated": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [("", 1), ("reference_batch = 4\n", 4), ("reference_batch = 1024\n", AT_ONCE)],
+)
+def test_a_lease_is_as_long_as_four_of_the_longest_batches(text: str, runs: int, models: Path) -> None:
+    """Nothing is renewed while one runs, which has the time of all its samples; no more are claimed at once."""
+    models.write_text(models.read_text() + text)
+    assert evaluate._lease(read_models(str(models))) == 4 * 30.0 * runs
 
 
 class Crash(BaseException):

@@ -19,9 +19,10 @@ from otel_quantmon.evaluator.ledger import Ledger
 from otel_quantmon.evaluator.references import FloatModels, read_models
 from otel_quantmon.evaluator.reporting import Reporting
 from otel_quantmon.evaluator.source import Source
-from otel_quantmon.evaluator.worker import EvaluatorWorker
+from otel_quantmon.evaluator.worker import AT_ONCE, EvaluatorWorker
 from otel_quantmon.fidelity.remote.record import LARGEST
 from otel_quantmon.fidelity.remote.store import Store
+from otel_quantmon.settings import Settings
 from otel_quantmon.telemetry.exporting import begin_export, is_export_asked_for
 
 __all__ = ["evaluate_command"]
@@ -41,7 +42,7 @@ def evaluate_command(arguments: Namespace) -> int:
         begin_export("quantmon-evaluate", arguments.name)
     settings = read_models(arguments.models)
     reporting = Reporting(settings)
-    source, state = _source(arguments, _RUNS_IN_LEASE * settings.reference_timeout, reporting)
+    source, state = _source(arguments, _lease(settings), reporting)
     name = arguments.name or f"{socket.gethostname()}-{os.getpid()}"
     ledger = Ledger(state, name)
     if arguments.fleet is not None:
@@ -59,6 +60,13 @@ def evaluate_command(arguments: Namespace) -> int:
         source.close()
         ledger.close()
     return 0
+
+
+def _lease(settings: Settings) -> float:
+    """Seconds of a claim's lease: a batch has the time of all its samples, and nothing is renewed meanwhile."""
+    batches = (int(section.get("reference_batch", 1)) for section in settings.models.values())
+    longest = settings.reference_timeout * min(max(batches, default=1), AT_ONCE)
+    return _RUNS_IN_LEASE * longest
 
 
 def _source(arguments: Namespace, lease: float, reporting: Reporting) -> tuple[Source, Path]:

@@ -89,17 +89,24 @@ class FloatModels:
             raise UnknownModelError(f"no float model is named for {record.model!r} ({digest})")
         return found
 
-    def run(self, settings: ModelSettings, records: Sequence[SampleRecord]) -> list[Run]:
-        """Run samples of models with the same settings through their float model, at once where it is allowed.
+    def load(self, settings: ModelSettings) -> None:
+        """Load the float model of models with these settings, unless it is loaded.
 
         Raises:
-            EvaluatorError: The float model cannot be loaded, which is no fault of the samples.
+            EvaluatorError: It cannot be loaded, which is no fault of the samples.
         """
         reference = settings.reference or ""
         try:
             self._evaluator.engine(reference)
         except EngineError as error:
             raise EvaluatorError(f"the float model {reference} cannot be loaded: {error}") from error
+
+    def run(self, settings: ModelSettings, records: Sequence[SampleRecord]) -> list[Run]:
+        """Run samples of models with the same settings through their float model, at once where it is allowed.
+
+        The float model is loaded, see `load`.
+        """
+        reference = settings.reference or ""
         tasks = [
             Task(
                 model=record.model,

@@ -18,12 +18,12 @@ from otel_quantmon.fidelity.numerics.comparison import Comparison
 from otel_quantmon.fidelity.remote.record import SampleError, SampleRecord, decode, encodable
 from otel_quantmon.settings import ModelSettings
 
-__all__ = ["EvaluatorWorker"]
+__all__ = ["AT_ONCE", "EvaluatorWorker"]
 
 _logger = logging.getLogger("otel_quantmon")
 
-# Samples that are claimed, evaluated and committed at once: a commit takes about a millisecond.
-_AT_ONCE = 32
+AT_ONCE = 32
+"""Samples that are claimed, evaluated and committed at once: a commit takes about a millisecond."""
 
 # Seconds to wait for samples before it is looked whether to stop.
 _WAIT = 1.0
@@ -80,7 +80,7 @@ class EvaluatorWorker:
             EvaluatorError: The source cannot be read, or a float model not be loaded.
         """
         while not self._stop.is_set():
-            claimed = self._source.claim(_AT_ONCE, 0.0 if until_empty else _WAIT)
+            claimed = self._source.claim(AT_ONCE, 0.0 if until_empty else _WAIT)
             if claimed:
                 self._take(claimed)
             elif until_empty:
@@ -156,6 +156,9 @@ class EvaluatorWorker:
                     raise AssertionError("only what could be read is evaluated")
                 alike = [one for one in waiting.values() if one.settings is settings and not one.attempts]
                 batch = alike[: settings.reference_batch] or [first]
+                # Before anything is at hand: no sample is to blame for what it takes, which may be longer than a run.
+                self._models.load(settings)
+                self._source.renew()
                 self._ledger.begin([one.id for one in batch])
                 for one in batch:
                     del waiting[one.id]
@@ -169,8 +172,6 @@ class EvaluatorWorker:
     def _run(self, settings: ModelSettings, batch: Sequence[_Result]) -> list[tuple[_Result, Run]]:
         try:
             runs = self._models.run(settings, [one.record for one in batch if one.record is not None])
-        except EvaluatorError:
-            raise
         except Exception as error:  # noqa: BLE001  see `_blame`
             if len(batch) > 1:
                 # One of them is at fault: alone, each gets its own error.
