@@ -16,6 +16,7 @@ from pathlib import Path
 from time import time
 from typing import NamedTuple
 
+from otel_quantmon.evaluator.database import connected
 from otel_quantmon.evaluator.source import EvaluatorError
 
 __all__ = ["Entry", "Ledger"]
@@ -24,9 +25,6 @@ _VERSION = 1
 
 # Seconds that identities are kept for: no source delivers a sample again later.
 _KEPT = 14 * 24 * 3600
-
-# Seconds to wait for another worker's transaction, which takes milliseconds.
-_PATIENCE = 60.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sample (id TEXT PRIMARY KEY, time INTEGER NOT NULL, reason TEXT) WITHOUT ROWID;
@@ -70,11 +68,7 @@ class Ledger:
         self._worker = worker
         self._life = uuid.uuid4().hex
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-            # Survives the end of the process at any moment; of a power cut, the last transactions may be lost.
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database = connected(path)
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version not in (0, _VERSION):
                 raise EvaluatorError(

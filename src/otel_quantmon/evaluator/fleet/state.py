@@ -15,6 +15,7 @@ from time import time
 from typing import Any, NamedTuple
 
 from otel_quantmon.detection.placement import Subject
+from otel_quantmon.evaluator.database import connected
 from otel_quantmon.evaluator.fleet.findings import Finding, StreamName
 from otel_quantmon.evaluator.fleet.pool import Pool
 from otel_quantmon.evaluator.source import EvaluatorError
@@ -26,9 +27,6 @@ _VERSION = "1"
 
 # Seconds that identities of samples are kept for, and streams of hosts that are not heard any more.
 _KEPT = 14 * 24 * 3600
-
-# Seconds to wait for another's transaction.
-_PATIENCE = 60.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fleet (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -106,10 +104,7 @@ class FleetState:
 
     def __init__(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database = connected(path)
             self._database.executescript(_SCHEMA)
             self._database.execute("INSERT OR IGNORE INTO fleet VALUES ('version', ?)", (_VERSION,))
             version = self.value("version")
