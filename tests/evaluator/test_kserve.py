@@ -164,6 +164,35 @@ def test_a_pair_that_is_sent_twice_is_one_sample(opened: Opened, calls: Calls) -
     assert len({one.id for one in opened.samples()}) == 2
 
 
+def test_a_half_that_could_not_be_kept_can_be_sent_again(
+    opened: Opened, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is answered with 503, and the other half waits: once there is room, the pair is a sample."""
+    inputs, outputs = calls[0]
+    assert opened.send("request", version_2("inputs", inputs)) == 200
+    with monkeypatch.context() as full:
+        full.setattr(opened.source._pairs, "_keep", lambda *_: Path("/dev/full").write_bytes(b"x"))
+        assert opened.send("response", version_2("outputs", outputs)) == 503
+    assert opened.send("response", version_2("outputs", outputs)) == 200
+    assert len(opened.samples()) == 1
+    monkeypatch.setattr(kserve, "_WAIT", 0.0)
+    opened.source.claim(1, 0.0)
+    assert opened.counted == {}
+
+
+def test_a_slow_disk_holds_up_no_half(opened: Opened, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a pair is written, halves of others are taken."""
+    inputs, outputs = calls[0]
+
+    def keep(*_: object) -> bool:
+        return opened.send("request", version_2("inputs", inputs), "another") == 200
+
+    monkeypatch.setattr(opened.source._pairs, "_keep", keep)
+    assert opened.send("request", version_2("inputs", inputs)) == 200
+    assert opened.send("response", version_2("outputs", outputs)) == 200
+    assert opened.counted == {}
+
+
 def test_halves_that_stay_alone_are_counted(
     opened: Opened, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ class Pairs:
         self._waiting: OrderedDict[tuple[str, str, str], _Half] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._keeping = threading.Lock()
 
     def add(self, attributes: Mapping[str, str], body: bytes, peer: str) -> None:
         """Take one event.
@@ -71,6 +72,7 @@ class Pairs:
 
         Raises:
             RefusedError: It is none of KServe's, or cannot be read.
+            OSError: The sample cannot be kept. It can be when this half is sent again.
         """
         kind, identity = attributes.get("type"), attributes.get("id", "")
         service = attributes.get("inferenceservicename", "")
@@ -110,11 +112,18 @@ class Pairs:
                 self._drop(key)
                 self._wait(key, half)
                 return
-            self._drop(key)
-            request, answer = (other, half) if response else (half, other)
-            record = _record(key, request, answer, peer)
-            if not self._keep(record.id, encode(record)):
-                self._count("dropped_queue")
+        request, answer = (other, half) if response else (half, other)
+        record = _record(key, request, answer, peer)
+        data = encode(record)
+        # One at a time, since a spool is for one thread; who only has a half to leave does not wait for a disk.
+        with self._keeping:
+            kept = self._keep(record.id, data)
+        with self._lock:
+            # Not before: where it could not be kept, this half is sent again and finds the other one.
+            if self._waiting.get(key) is other:
+                self._drop(key)
+        if not kept:
+            self._count("dropped_queue")
 
     def expire(self) -> None:
         """Count what has waited for too long."""
