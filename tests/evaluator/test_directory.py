@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from otel_quantmon.evaluator import dead_letters
 from otel_quantmon.evaluator.directory import DirectorySource
 from otel_quantmon.fidelity.remote.record import SampleRecord
 
-from .conftest import LEASE
+from .conftest import LEASE, files
 
 Made = Callable[..., SampleRecord]
 Put = Callable[..., None]
@@ -72,3 +73,46 @@ def test_what_a_killed_worker_had_has_its_place_again(written: list[str], put: P
     for path in (directory / "claimed").iterdir():
         os.utime(path, (10**6, 10**6))
     assert names(DirectorySource(str(directory), LEASE)) == [*written, "noise"]
+
+
+def rejected(put: Put, directory: Path, source: DirectorySource, name: str, data: bytes) -> None:
+    """Have a sample rejected."""
+    put(**{name: data})
+    (one,) = source.claim(1, 0.0)
+    source.settle(one, "reject", f"why {name}")
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_MOST", 10), ("_MOST_BYTES", 10 * 130)])
+def test_of_what_is_rejected_the_newest_is_kept(
+    limit: str,
+    value: int,
+    put: Put,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By number and by size, each with its reason, also what another worker has put there; it is said once."""
+    monkeypatch.setattr(dead_letters, limit, value)
+    other = DirectorySource(str(directory), LEASE)
+    for number in range(8):
+        rejected(put, directory, other, f"a{number}", bytes(120))
+    source = DirectorySource(str(directory), LEASE)
+    for number in range(8):
+        rejected(put, directory, source, f"b{number}", bytes(120))
+    left = files(directory, "rejected")
+    stems = sorted({name.partition(".")[0] for name in left})
+    assert left == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".sample", ".txt"))
+    assert 8 < len(stems) <= 10
+    assert stems == [f"a{number}" for number in range(8)][8 - (len(stems) - 8) :] + [
+        f"b{n}" for n in range(8)
+    ]
+    assert caplog.text.count("the oldest of them are dropped") == 1
+
+
+def test_a_single_large_one_is_kept(put: Put, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large it is: it is what somebody will want to look at."""
+    monkeypatch.setattr(dead_letters, "_MOST_BYTES", 10)
+    source = DirectorySource(str(directory), LEASE)
+    for name in ("a", "b"):
+        rejected(put, directory, source, name, bytes(120))
+    assert files(directory, "rejected") == ["b.sample", "b.txt"]

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from otel_quantmon.evaluator.dead_letters import DeadLetters
 from otel_quantmon.evaluator.source import Claimed, EvaluatorError, Verdict
 from otel_quantmon.fidelity.remote.record import SampleError, decode
 from otel_quantmon.fidelity.remote.spool import CLAIMED, NEW, REJECTED, SUFFIX, Spool
@@ -44,6 +45,7 @@ class DirectorySource:
             self._root = Spool(directory).directory
         except OSError as error:
             raise EvaluatorError(f"{directory} cannot be used as a directory of samples: {error}") from error
+        self._dead = DeadLetters(self._root / REJECTED)
         self._lease = lease
         # Of each that is held its file, and the time that it had in `new`.
         self._held: dict[str, tuple[Path, int]] = {}
@@ -85,7 +87,6 @@ class DirectorySource:
         if held is None:
             return
         path, written = held
-        identity = claimed.name
         with contextlib.suppress(FileNotFoundError):
             if verdict == "accept":
                 path.unlink()
@@ -94,9 +95,7 @@ class DirectorySource:
                 os.utime(path, ns=(written, written))
                 path.rename(self._root / NEW / path.name)
             else:
-                # The reason first: a file of a sample without one would be a riddle.
-                (self._root / REJECTED / f"{identity}.txt").write_text(reason + "\n", encoding="utf-8")
-                path.rename(self._root / REJECTED / (identity + SUFFIX))
+                self._dead.put(path, claimed.name, reason)
 
     def close(self) -> None:
         """See `Source.close`."""
