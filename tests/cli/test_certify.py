@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import helper
 from real_models import magika_dynamic, magika_float, magika_qdq
+from runtimes.models import doubling, floats, model
 
 from otel_quantmon.cli import main
 from otel_quantmon.fidelity.baseline import read_baseline, write_baseline
@@ -93,3 +95,23 @@ def test_a_baseline_that_is_not_there_is_a_mistake_and_no_refusal(capsys, tmp_pa
     """Exit status 2 and one line: the command could not be carried out."""
     assert main(["certify", str(magika_qdq()), "--baseline", str(tmp_path / "missing.safetensors")]) == 2
     assert "missing.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["certify", "baseline check"])
+def test_a_model_that_answers_nan_is_refused(capsys, tmp_path, command):
+    """Without a reference, and in some elements alone: the root of a negative number. The text names it."""
+    good, bad, inputs, path = (tmp_path / name for name in ("m.onnx", "bad.onnx", "x.npy", "b.safetensors"))
+    good.write_bytes(doubling())
+    nodes = [helper.make_node("Sqrt", ["x"], ["r"]), helper.make_node("Sub", ["r", "r"], ["z"])]
+    nodes += [helper.make_node("Add", ["x", "x"], ["t"]), helper.make_node("Add", ["t", "z"], ["y"])]
+    bad.write_bytes(model(nodes, inputs=[floats("x", "n", 3)], outputs=[floats("y", "n", 3)], name="bad"))
+    np.save(inputs, np.array([[1, 2, -3], [4, 5, 6]], np.float32)[:, None])
+    assert main(["baseline", "record", str(good), "--inputs", str(inputs), "-o", str(path)]) == 0
+    capsys.readouterr()
+    arguments = ["--baseline", str(path), str(bad)] if command == "certify" else [str(path), str(bad)]
+    assert main([*command.split(), *arguments]) == 1
+    said = capsys.readouterr().out
+    assert "nonfinite\n" in said
+    assert "y: 1 cases are NaN or infinite where that was not recorded\n" in said
+    assert main([*command.split(), *arguments, "--json"]) == 1
+    assert "nonfinite" in capsys.readouterr().out

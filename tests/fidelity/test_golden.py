@@ -21,10 +21,13 @@ from real_models import (
     wake_word,
 )
 
+from fidelity.waiting import anomalies, judge, pipeline_of
+from otel_quantmon.detection.model_streams import ModelStreams
 from otel_quantmon.fidelity.assessment import Assessment
 from otel_quantmon.fidelity.baseline import check_baseline, read_baseline, record, write_baseline
 from otel_quantmon.fidelity.engines import open_engine
 from otel_quantmon.fidelity.golden import Golden
+from otel_quantmon.probe.probe import Probe
 from otel_quantmon.telemetry.providers import Providers
 
 RELATIVE_ERROR = "quantmon.output.relative_error"
@@ -305,6 +308,52 @@ def test_a_model_file_that_was_replaced_has_no_twin(instrument, exported, writte
         rests.wait()
     assert "has changed since the model was loaded" in caplog.text
     del instance
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_recorded_case_that_gives_nan_is_an_anomaly(
+    share, instrument, exported, written, rests, monkeypatch
+):
+    """Whether all elements are NaN or some: counted, no longer as recorded, and over when it is."""
+    path = written(magika_qdq(), magika_rows(2))
+    instrument(baseline=str(path), baseline_interval=3600.0, reference_budget=1.0)
+    session = onnxruntime.InferenceSession(str(magika_qdq()), providers=["CPUExecutionProvider"])
+    use(session)
+    rests.wait()
+    replayer = Probe.replayer
+
+    # No kernel can be made to overflow from here on; this stands for one.
+    def faulty(probe):
+        run = replayer(probe)
+        return lambda given: {name: spoilt(value) for name, value in run(given).items()}
+
+    def spoilt(value):
+        return np.where(np.arange(value.size).reshape(value.shape) < share * value.size, np.nan, value)
+
+    (series,) = pipeline_of(exported).live_series()
+    answers, facts, fact = [], [], ModelStreams.fact
+
+    def told(streams, kind, of, value, at):
+        facts.append((kind, of, value))
+        fact(streams, kind, of, value, at)
+
+    monkeypatch.setattr(ModelStreams, "fact", told)
+
+    def replay():
+        series.golden.replay_now(answers.append)
+        rests.wait()
+        judge(exported)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Probe, "replayer", faulty)
+        replay()
+    assert answers == [False]
+    assert anomalies(exported) == {"nonfinite": 1}
+    replay()
+    assert answers == [False, True]
+    # Its gauge stays up for a minute at least.
+    assert facts == [("nonfinite", "golden target_label", 2), ("nonfinite", "golden target_label", 0)]
+    del session
 
 
 def test_no_budget_no_replay(instrument, exported, written):

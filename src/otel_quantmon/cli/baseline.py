@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from otel_quantmon.cli.broken import write_broken
 from otel_quantmon.cli.cases import read_cases
 from otel_quantmon.cli.output import number, progress, table, write_json
 from otel_quantmon.fidelity.baseline import (
@@ -114,6 +115,7 @@ def _output(output: OutputReport) -> dict[str, Any]:
             "from_baseline": output.thresholds.from_baseline,
         },
         "no_sample": output.reasons,
+        "broken": output.broken,
         "crossed": output.crossed,
     }
 
@@ -139,6 +141,7 @@ def _show(baseline: Baseline, report: ReplayReport, digest: str) -> None:
             sys.stdout.write(
                 f"{name}: {output.changed} cases differ from what was recorded as zeros or labels\n"
             )
+        write_broken(name, output)
         for reason, count in output.reasons.items():
             sys.stdout.write(f"{name}: {count} cases gave no sample: {reason}\n")
     if baseline.latency and report.latency:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+from otel_quantmon.cli.broken import write_broken
 from otel_quantmon.cli.output import number, progress, table, write_json
 from otel_quantmon.fidelity.baseline import ReplayReport, check_baseline, read_baseline
 from otel_quantmon.fidelity.baseline.replay import SAME_RELATIVE_ERROR
@@ -31,7 +32,7 @@ def certify_command(arguments: Namespace) -> int:
     differing = [
         name
         for name, output in report.outputs.items()
-        if output.changed or max(output.differences, default=0.0) > SAME_RELATIVE_ERROR
+        if output.changed or output.broken or max(output.differences, default=0.0) > SAME_RELATIVE_ERROR
     ]
     saturates = may_saturate(engine.facts, here)
     advice = _advice(report.passed, differing, lacking, saturates=saturates, other_file=other_file)
@@ -102,6 +103,8 @@ def _show(model: str, report: ReplayReport, here: str, lacking: Sequence[str], a
     ]
     columns = ["output", "relative error, largest", "threshold", "from recorded", "result"]
     table(f"{model} on {here}", columns, rows)
+    for name, output in report.outputs.items():
+        write_broken(name, output)
     for feature in lacking:
         sys.stdout.write(f"lacking: {feature}\n")
     for line in advice:

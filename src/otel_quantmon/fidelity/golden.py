@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,6 +47,8 @@ class _Replay:
     same_host: bool
     number: int = 0
     largest_difference: float = 0.0
+    # Cases of each output that have broken: how, and how many.
+    broken: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
 
 
 class Replayable(Protocol):
@@ -108,6 +111,8 @@ class Golden:
         self._usual_difference: float | None = None
         self._begun_streams = False
         self._said: dict[str, object] = {}
+        # Outputs that were NaN or infinite in the last replay, where that was not recorded.
+        self._nonfinite: set[str] = set()
 
     def add(self, probe: Replayable) -> None:
         """Replay on this one too; the first starts the timer."""
@@ -135,6 +140,7 @@ class Golden:
         self._lock = threading.RLock()
         self._replay = None
         self._asked = []
+        self._nonfinite = set()
         self._turn += 1
         # Those of the parent, until one is made here.
         self._after_calls = self._calls() or 0
@@ -225,6 +231,7 @@ class Golden:
         for one in result.differences:
             if one.reason is None and one.measures is not None:
                 replay.largest_difference = max(replay.largest_difference, one.measures.relative_error)
+        replay.broken.update((how, name) for name, how in result.broken.items())
         replay.number += 1
         if replay.number == len(replay.baseline.cases):
             self._finish(replay)
@@ -239,6 +246,10 @@ class Golden:
         self._said.pop("failure", None)
         assessment = self._assessment()
         worse = assessment.signals.replayed() if assessment is not None else False
+        if assessment is not None:
+            self._report_nonfinite(replay, assessment)
+        # An output without a number is worse than all recorded ones, and has no distance.
+        worse = worse or bool(replay.broken)
         then = replay.baseline.environment
         usual = self._usual_difference
         as_recorded: bool | None = not worse
@@ -257,6 +268,21 @@ class Golden:
                 f"{', '.join(then.providers)}, {'+'.join(then.cpu_features)})",
             )
         self._rest(replay.began)
+
+    def _report_nonfinite(self, replay: _Replay, assessment: Assessment) -> None:
+        found = {name: cases for (how, name), cases in replay.broken.items() if how == "nonfinite"}
+        # Also that it is over.
+        for name in sorted(self._nonfinite | set(found)):
+            assessment.signals.streams.fact("nonfinite", f"golden {name}", found.get(name, 0), perf_counter())
+        self._nonfinite = set(found)
+        lost = sorted(name for how, name in replay.broken if how == "no_sample")
+        if lost:
+            names = ", ".join(map(repr, lost))
+            self._say(
+                "lost",
+                names,
+                f"on its recorded inputs {names} can no longer be compared: another shape or type",
+            )
 
     def _answer(self, as_recorded: bool | None) -> None:
         asked, self._asked = self._asked, []

@@ -77,6 +77,8 @@ def report(recorded, *, now, references=True):
         replay = check_case(case, {"y": f * value}, {}, median_norms(baseline))
         found.add(replay.comparisons[0])
         found.add_difference(replay.differences[0])
+        for how in replay.broken.values():
+            found.add_broken(how)
     return found
 
 
@@ -88,6 +90,53 @@ def test_what_crosses():
     assert report(recorded, now=[*recorded[:7], 1.31]).crossed == ["relative_error"]
     assert "no_sample" in report(recorded, now=[np.nan] * 8).crossed
     assert report(recorded, now=[np.nan] * 8).reasons == {"non_finite": 8}
+
+
+def broken(recorded, now, reference=None):
+    """How an output has broken in one case."""
+    references = {} if reference is None else {"y": reference}
+    case = Case(inputs={}, outputs={"y": recorded}, references=references)
+    return check_case(case, {"y": now}, {}, {}).broken.get("y")
+
+
+def with_nan(array, count):
+    return np.where(np.arange(array.size) < count, np.float32(np.nan), array)
+
+
+@pytest.mark.parametrize("references", [False, True])
+@pytest.mark.parametrize("count", [1, 999, 1000])
+def test_a_value_that_is_no_number_any_more_is_crossed(count, references):
+    """In one case of twenty, and whether or not an element is left that can be compared."""
+    y = np.arange(1, 1001, dtype=np.float32)
+    cases = [Case(inputs={}, outputs={"y": y}, references={"y": y} if references else {})] * 20
+    baseline = baseline_of(cases)
+    found = OutputReport(baseline.output_statistics["y"], thresholds_of(baseline)["y"])
+    for number, case in enumerate(cases):
+        replay = check_case(case, {"y": y if number else with_nan(y, count)}, {}, median_norms(baseline))
+        found.add(replay.comparisons[0])
+        found.add_difference(replay.differences[0])
+        for how in replay.broken.values():
+            found.add_broken(how)
+    assert found.broken == {"nonfinite": 1}
+    assert found.crossed == ["nonfinite"]
+
+
+def test_what_breaks_an_output():
+    """NaN or infinity that were not recorded, another shape or kind; not what is as in record or float model."""
+    y = np.arange(1, 9, dtype=np.float32)
+    assert broken(y, y) is None
+    assert broken(with_nan(y, 3), with_nan(y, 3)) is None
+    assert broken(with_nan(y, 8), with_nan(y, 8)) is None
+    assert broken(with_nan(y, 3), with_nan(y, 4)) == "nonfinite"
+    assert broken(np.zeros(8, np.float32), with_nan(np.zeros(8, np.float32), 1)) == "nonfinite"
+    assert broken(y, np.append(y[1:], np.float32(np.inf))) == "nonfinite"
+    assert broken(y, y[:4]) == "no_sample"
+    assert broken(y, np.arange(8)) == "no_sample"
+    assert broken(y, None) == "no_sample"
+    # Recorded with a fault that the float model never had: a better one is no worse.
+    assert broken(with_nan(y, 3), y, y) is None
+    assert broken(y.astype(np.int64), y, y) is None
+    assert broken(y.astype(np.int64), with_nan(y, 2), y) == "nonfinite"
 
 
 def test_zeros_that_are_zeros_no_more():

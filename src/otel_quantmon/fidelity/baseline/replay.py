@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from otel_quantmon.fidelity.baseline.file import (
     Baseline,
@@ -18,12 +18,14 @@ from otel_quantmon.fidelity.baseline.file import (
 from otel_quantmon.fidelity.baseline.recording import environment_of, latency_of, timed
 from otel_quantmon.fidelity.engines import Engine
 from otel_quantmon.fidelity.numerics.comparison import Comparison, compare
+from otel_quantmon.fidelity.numerics.dequantization import Reason
 from otel_quantmon.fidelity.windows import DISAGREEMENT_THRESHOLD, Thresholds
 from otel_quantmon.models.formats.facts import TensorFacts
 from otel_quantmon.telemetry.context import suppress_instrumentation
 
 __all__ = [
     "SAME_RELATIVE_ERROR",
+    "Broken",
     "CaseReplay",
     "OutputReport",
     "ReplayReport",
@@ -42,6 +44,12 @@ SAME_RELATIVE_ERROR = 1e-4
 # 1-cos is about half the square of a small relative error.
 _SAME_COSINE = SAME_RELATIVE_ERROR**2 / 2
 
+Broken = Literal["nonfinite", "no_sample"]
+"""What no error shows: NaN or infinite where numbers were recorded, or no longer comparable at all."""
+
+# What is stored can be compared with itself, so these say that it is something else now.
+_LOST: frozenset[Reason] = frozenset({"unmatched", "kind", "shape", "dtype", "quantization", "sparse"})
+
 
 @dataclass(frozen=True, slots=True)
 class CaseReplay:
@@ -54,6 +62,26 @@ class CaseReplay:
 
     comparisons: list[Comparison]
     differences: list[Comparison]
+
+    @property
+    def broken(self) -> dict[str, Broken]:
+        """How outputs have broken that gave numbers when they were recorded, by name."""
+        judged = {one.output: one for one in self.comparisons}
+        found: dict[str, Broken] = {}
+        for one in self.differences:
+            if _how_broken(one) is None:
+                continue
+            # What is as in the reference has become no worse, whatever was recorded.
+            how = _how_broken(judged.get(one.output, one))
+            if how is not None:
+                found[one.output] = how
+        return found
+
+
+def _how_broken(one: Comparison) -> Broken | None:
+    if one.measures is not None and one.measures.nonfinite_mismatches:
+        return "nonfinite"
+    return "no_sample" if one.reason in _LOST else None
 
 
 def check_case(
@@ -133,6 +161,7 @@ class OutputReport:
         changed: Cases whose output is not the recorded one although a relative error has no meaning: of an output
             that was all zeros, or of labels.
         reasons: Why cases gave no sample, and how many.
+        broken: Cases whose output has broken, by how.
     """
 
     recorded: OutputStatistics
@@ -143,6 +172,11 @@ class OutputReport:
     differences: list[float] = field(default_factory=list[float])
     changed: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
+    broken: dict[Broken, int] = field(default_factory=dict[Broken, int])
+
+    def add_broken(self, how: Broken) -> None:
+        """Take note that the output of one case has broken, see `CaseReplay.broken`."""
+        self.broken[how] = self.broken.get(how, 0) + 1
 
     def add_difference(self, one: Comparison) -> None:
         """Take one case's comparison with what was recorded."""
@@ -178,7 +212,9 @@ class OutputReport:
         limit = max(DISAGREEMENT_THRESHOLD, *self.recorded.disagreements, 0.0)
         if max(self.disagreements, default=0.0) > limit:
             found.append("disagreement")
-        if not self.relative_errors and self.recorded.relative_errors:
+        if "nonfinite" in self.broken:
+            found.append("nonfinite")
+        if "no_sample" in self.broken or (not self.relative_errors and self.recorded.relative_errors):
             found.append("no_sample")
         if "labels differ" in self.reasons:
             found.append("labels")
@@ -236,6 +272,8 @@ def check_baseline(
             outputs[one.output].add(one)
         for one in replay.differences:
             outputs[one.output].add_difference(one)
+        for name, how in replay.broken.items():
+            outputs[name].add_broken(how)
         progress(number)
     return ReplayReport(
         outputs,
