@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -101,6 +102,56 @@ def test_what_may_be_sent_again_is() -> None:
     assert forwarder.failure == f"{endpoint.url} answered 400"
     endpoint.server.shutdown()
     endpoint.server.server_close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"no http at all\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"]
+)
+def test_an_answer_that_is_no_http_costs_an_attempt(answer: bytes) -> None:
+    """A bad first line, or an end in the middle: sent again, and so is all that comes after."""
+    taken: list[bytes] = []
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            taken.append(self.rfile.read(3))
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" if len(taken) > 1 else answer)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        forwarder = Forwarder(
+            {"traces": destination(f"http://127.0.0.1:{server.server_address[1]}/v1/traces")}
+        )
+        forwarder.start()
+        for body in (b"one", b"two"):
+            forwarder.put("traces", PROTOBUF, body)
+        forwarder.close(30)
+        server.shutdown()
+    assert taken == [b"one", b"one", b"two"]
+    assert forwarder.counts == {"sent": 2, "dropped": 0}
+
+
+def test_what_nobody_has_thought_of_costs_one_request(endpoint: Endpoint) -> None:
+    """An address with a port that is none fails at each request; whatever a sender raises, the next one is sent."""
+    forwarder = Forwarder(
+        {"traces": destination(endpoint.url), "logs": destination("http://host:43l8/v1/logs")}
+    )
+    sender = forwarder._senders["traces"]
+    send, left = sender.send, [RuntimeError("a fault")]
+
+    def failing(content_type: str, body: bytes) -> tuple[bool, str | None]:
+        if left:
+            raise left.pop()
+        return send(content_type, body)
+
+    sender.send = failing  # type: ignore[method-assign]
+    forwarder.start()
+    for signal in ("traces", "logs", "traces"):
+        forwarder.put(signal, PROTOBUF, signal.encode())
+    forwarder.close(30)
+    assert forwarder.counts == {"failed": 2, "sent": 1, "dropped": 0}
+    assert [body for _, _, body in endpoint.requests] == [b"traces"]
 
 
 def test_memory_is_bounded(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

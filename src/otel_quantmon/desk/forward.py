@@ -7,6 +7,7 @@ and counted.
 from __future__ import annotations
 
 import gzip
+import http.client
 import logging
 import ssl
 import threading
@@ -95,7 +96,11 @@ class Forwarder:
                 if not self._waiting or self._ended():
                     return
                 signal, content_type, body = self._waiting[0]
-            self._send(signal, content_type, body)
+            try:
+                self._send(signal, content_type, body)
+            except Exception as error:  # noqa: BLE001  one request is lost by it, and not all that come after
+                self._tell(signal, f"{type(error).__name__}: {error}")
+                self.counts["failed"] += 1
             with self._changed:
                 if self._waiting:
                     self._waiting.popleft()
@@ -112,9 +117,7 @@ class Forwarder:
                 self.counts["sent"] += 1
                 self.failure = None
                 return
-            if self.failure is None:
-                _logger.warning("the application's own endpoint for %s: %s", signal, failure)
-            self.failure = failure
+            self._tell(signal, failure)
             if not again or time.monotonic() + pause > end or self._ended():
                 self.counts["failed"] += 1
                 return
@@ -122,6 +125,11 @@ class Forwarder:
                 # The end cuts a pause short.
                 self._changed.wait_for(lambda: self._end is not None, pause)
             pause *= 2
+
+    def _tell(self, signal: Signal, failure: str) -> None:
+        if self.failure is None:
+            _logger.warning("the application's own endpoint for %s: %s", signal, failure)
+        self.failure = failure
 
 
 def _sender(signal: Signal, destination: Destination) -> _Http | _Grpc:
@@ -151,8 +159,13 @@ class _Http:
         except urllib.error.HTTPError as error:
             error.close()
             return error.code in _AGAIN, f"{self._destination.url} answered {error.code}"
-        except (OSError, ValueError) as error:
-            return isinstance(error, OSError), f"{self._destination.url}: {error}"
+        except http.client.InvalidURL as error:
+            return False, f"{self._destination.url}: {error}"
+        except (OSError, http.client.HTTPException) as error:
+            # No HTTP, or cut short, as by a proxy that is started again.
+            return True, f"{self._destination.url}: {error or type(error).__name__}"
+        except ValueError as error:
+            return False, f"{self._destination.url}: {error}"
         return False, None
 
 
