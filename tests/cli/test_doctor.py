@@ -146,3 +146,14 @@ def test_an_endpoint_that_does_not_answer(tmp_path: Path) -> None:
     told = json.loads(doctor(tmp_path, "--json", variables=variables).stdout)
     (problem,) = [problem for problem in told["problems"] if "does not answer" in problem]
     assert problem.startswith("traces, metrics: 127.0.0.1:")
+
+
+@pytest.mark.parametrize("address", ["http://localhost:43l7", "http://[::1:4317", f"http://{'a' * 70}:4317"])
+def test_an_endpoint_that_is_none(tmp_path: Path, address: str) -> None:
+    """A slip in the address is a problem that is named with the others, and ends nothing."""
+    done = doctor(tmp_path, "--json", variables={"OTEL_EXPORTER_OTLP_ENDPOINT": address})
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    (problem,) = [
+        one for one in json.loads(done.stdout)["problems"] if one.startswith("traces, metrics, logs: ")
+    ]
+    assert " is no " in problem

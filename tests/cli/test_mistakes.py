@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ from onnx import helper
 from runtimes.models import doubling, floats, model
 
 import otel_quantmon
+from otel_quantmon.cli import main
+from otel_quantmon.cli.commands.inspect import InspectCommand
 
 
 def quantmon(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -106,6 +111,76 @@ def test_a_number_that_is_none(files: dict[str, Path]) -> None:
     done = quantmon("compare", "a", "b", "--inputs", files["x.npy"], "--cases", "few")
     assert done.returncode == 2
     assert "give a whole number from 1" in done.stderr
+
+
+@pytest.fixture
+def models(tmp_path: Path, files: dict[str, Path]) -> Path:
+    """The file that names the float model of an evaluation."""
+    path = tmp_path / "models.toml"
+    path.write_text('[models."m"]\nreference = "model.onnx"\n')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--source", "kserve://127.0.0.1:99999/x"), "give one up to 65535"),
+        (("--source", "otlp://127.0.0.1:99999/x"), "give one up to 65535"),
+        (("--source", "kserve://a..b:8080/x"), "'a..b' is no name of a host"),
+        (("--source", "otlp://127.0.0.1:0/x", "--store", "foo://b"), "--store foo://b: Protocol not known"),
+        (("--source", "otlp://127.0.0.1:0/x", "--store", "s3://b/c"), "--store s3://b/c: "),
+    ],
+)
+def test_an_address_that_is_none(models: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Of a source or a store: one line, with what to give or what to install."""
+    pytest.importorskip("zstandard")
+    if "s3://b/c" in arguments and find_spec("s3fs") is not None:
+        pytest.skip("s3fs is here")
+    done = quantmon("evaluate", "--models", models, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("quantmon: error: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_state_that_cannot_be_written_any_more(tmp_path: Path, models: Path) -> None:
+    """SQLite ends the transaction by itself, as where the disk is full: one line, and what it says of it."""
+    pytest.importorskip("zstandard")
+    samples, state = tmp_path / "samples", tmp_path / "state.sqlite"
+    command = (
+        "evaluate",
+        "--models",
+        models,
+        "--source",
+        f"dir:{samples}",
+        "--state",
+        state,
+        "--until-empty",
+    )
+    assert quantmon(*command).returncode == 0
+    with closing(sqlite3.connect(state)) as database:
+        database.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON sample BEGIN SELECT RAISE(ROLLBACK, 'no room is left'); END"
+        )
+    (samples / "new" / "noise.sample").write_bytes(b"noise")
+    done = quantmon(*command)
+    assert done.returncode == 2
+    assert "--state or of --fleet cannot be used any more: no room is left\n" in done.stderr
+
+
+def test_a_mistake_of_ours_is_no_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What nobody has thought of: its traceback to report, and the status of what was not carried out."""
+
+    def failing(*_: object) -> int:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(InspectCommand, "run", failing)
+    assert main(["inspect", "a.onnx"]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.endswith("quantmon: error: RuntimeError, a mistake of ours: please report it\n")
 
 
 def test_nothing_is_given() -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +26,7 @@ STATUSES: Mapping[int, str] = MappingProxyType(
         2: "it could not be carried out: a mistake in the arguments, a file or a package that is missing",
         126: "of `run`: the command cannot be executed",
         127: "of `run`: there is no such command",
-        130: "interrupted by Ctrl-C",
+        130: "interrupted by Ctrl-C; `evaluate` and `show --page` end by it with 0",
         141: "whoever read the output has gone, as `head` does",
     }
 )
@@ -57,18 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = command.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
+        status = 130
     except BrokenPipeError:
         # Python would try to write the rest at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        status = 141
     except CommandError as error:
         sys.stderr.write(f"quantmon: error: {error}\n")
-        return 2
+        status = 2
     except OSError as error:
         named = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
         sys.stderr.write(f"quantmon: error: {named}\n")
-        return 2
+        status = 2
+    except Exception as error:  # noqa: BLE001  a script would take Python's own status, 1, for a finding
+        traceback.print_exc()
+        sys.stderr.write(f"quantmon: error: {type(error).__name__}, a mistake of ours: please report it\n")
+        status = 2
     return status
 
 

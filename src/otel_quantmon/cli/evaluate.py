@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,10 +33,20 @@ _STATE = "state.sqlite"
 # A claim ends when nothing has been heard of its worker for so many times the longest run.
 _RUNS_IN_LEASE = 4
 
+_LARGEST_PORT = 65535
+
 
 def evaluate_command(arguments: Namespace) -> int:
     """Evaluate samples; see ``quantmon evaluate --help``."""
     need("quantmon evaluate", "remote", "zstandard")
+    try:
+        return _carry_out(arguments)
+    except sqlite3.Error as error:
+        # In the middle of the work: the disk is full, or another process holds the file.
+        raise CommandError(f"the file of --state or of --fleet cannot be used any more: {error}") from error
+
+
+def _carry_out(arguments: Namespace) -> int:
     if is_export_asked_for(os.environ):
         need("quantmon evaluate with an exporter", "otlp", "opentelemetry.sdk", "opentelemetry.distro")
         # The series of a worker that is started again are those that it had.
@@ -83,26 +94,45 @@ def _source(arguments: Namespace, lease: float, reporting: Reporting) -> tuple[S
     if kind == "kserve":
         from otel_quantmon.evaluator.kserve import KServeSource
 
-        host, _, port = address.rpartition(":")
-        if not port.isdecimal():
-            raise CommandError(f"{address!r} has no port")
-        kserve = KServeSource(host, int(port), place, lease, lambda outcome: reporting.count((), outcome))
+        host, port = _to_listen_on(address)
+        kserve = KServeSource(host, port, place, lease, lambda outcome: reporting.count((), outcome))
         return kserve, arguments.state or Path(place) / _STATE
-    store = None if arguments.store is None else Store(arguments.store, LARGEST)
+    store = None if arguments.store is None else _store(arguments.store)
     if kind == "otlp":
         need("OTLP as the source", "otlp", "opentelemetry.proto")
         from otel_quantmon.evaluator.otlp import OtlpSource
 
-        host, _, port = address.rpartition(":")
-        if not port.isdecimal():
-            raise CommandError(f"{address!r} has no port")
-        source = OtlpSource(host, int(port), place, lease, store)
+        host, port = _to_listen_on(address)
+        source = OtlpSource(host, port, place, lease, store)
         return source, arguments.state or Path(place) / _STATE
     if arguments.state is None:
         raise CommandError("name a file for the state with --state: a topic has no place for it")
     need("a topic of Kafka as the source", "kafka", "confluent_kafka", "opentelemetry.proto")
     properties = _properties(arguments.kafka_properties)
     return _topic(arguments.group, address, place, lease, properties, store), arguments.state
+
+
+def _to_listen_on(address: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise CommandError(f"{address!r} has no port")
+    if int(port) > _LARGEST_PORT:
+        raise CommandError(f"{address!r} has no port that there is: give one up to {_LARGEST_PORT}")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise CommandError(f"{host!r} is no name of a host: {error}") from error
+    return host, int(port)
+
+
+def _store(url: str) -> Store:
+    need("--store", "remote", "fsspec")
+    try:
+        return Store(url, LARGEST)
+    except (ImportError, ValueError) as error:
+        # fsspec says which package it needs for an address of this kind, or that it knows none.
+        raise CommandError(f"--store {url}: {error}") from error
 
 
 def _topic(

@@ -146,5 +146,7 @@ class Ledger:
             yield self._database
             self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            # A full disk has ended it already.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from otel_quantmon.cli.commands.arguments import add_inputs, add_json, add_threads, file_name
 from otel_quantmon.cli.commands.protocol import COULD_NOT
+from otel_quantmon.cli.packages import need_numpy
 
 __all__ = ["CheckCommand", "RecordCommand"]
 
@@ -39,6 +40,7 @@ class RecordCommand:
 
     def run(self, arguments: Namespace) -> int:
         """See `otel_quantmon.cli.commands.Command.run`."""
+        need_numpy("quantmon baseline record")
         from otel_quantmon.cli.baseline import record_command
 
         return record_command(arguments)
@@ -71,6 +73,7 @@ class CheckCommand:
 
     def run(self, arguments: Namespace) -> int:
         """See `otel_quantmon.cli.commands.Command.run`."""
+        need_numpy("quantmon baseline check")
         from otel_quantmon.cli.baseline import check_command
 
         return check_command(arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from otel_quantmon.cli.commands.arguments import add_json, add_threads, file_name
 from otel_quantmon.cli.commands.protocol import COULD_NOT
+from otel_quantmon.cli.packages import need_numpy
 
 __all__ = ["CertifyCommand"]
 
@@ -39,6 +40,7 @@ class CertifyCommand:
 
     def run(self, arguments: Namespace) -> int:
         """See `otel_quantmon.cli.commands.Command.run`."""
+        need_numpy("quantmon certify")
         from otel_quantmon.cli.certify import certify_command
 
         return certify_command(arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from otel_quantmon.cli.commands.arguments import add_inputs, add_json, add_threads, file_name
+from otel_quantmon.cli.packages import need_numpy
 
 __all__ = ["CompareCommand"]
 
@@ -38,6 +39,7 @@ class CompareCommand:
 
     def run(self, arguments: Namespace) -> int:
         """See `otel_quantmon.cli.commands.Command.run`."""
+        need_numpy("quantmon compare")
         from otel_quantmon.cli.comparison import compare_command
 
         return compare_command(arguments)

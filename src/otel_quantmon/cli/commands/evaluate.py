@@ -7,6 +7,7 @@ from pathlib import Path
 
 from otel_quantmon.cli.commands.arguments import add_json, add_threads, file_name
 from otel_quantmon.cli.commands.protocol import COULD_NOT
+from otel_quantmon.cli.packages import need_numpy
 
 __all__ = ["EvaluateCommand"]
 
@@ -86,6 +87,7 @@ class EvaluateCommand:
 
     def run(self, arguments: Namespace) -> int:
         """See `otel_quantmon.cli.commands.Command.run`."""
+        need_numpy("quantmon evaluate")
         from otel_quantmon.cli.evaluate import evaluate_command
 
         return evaluate_command(arguments)

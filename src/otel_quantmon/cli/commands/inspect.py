@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from otel_quantmon.cli.commands.arguments import add_json, file_name
 from otel_quantmon.cli.commands.protocol import COULD_NOT
+from otel_quantmon.cli.packages import need_numpy
 
 __all__ = ["InspectCommand"]
 
@@ -35,6 +36,7 @@ class InspectCommand:
 
     def run(self, arguments: Namespace) -> int:
         """See `otel_quantmon.cli.commands.Command.run`."""
+        need_numpy("quantmon inspect")
         from otel_quantmon.cli.inspection import inspect_command
 
         return inspect_command(arguments)

@@ -144,15 +144,25 @@ def endpoints(environment: Mapping[str, str]) -> list[Endpoint]:
         if not _has(package):
             found.append(Endpoint(signal, exporter, address, f"the package of {package} is not installed"))
             continue
-        url = urlsplit(address if "//" in address else f"//{address}")
-        place = (
-            url.hostname or "localhost",
-            url.port or (443 if url.scheme == "https" else 4317 if grpc else 80),
-        )
+        try:
+            place = _place(address, 4317 if grpc else 80)
+        except ValueError as error:
+            found.append(Endpoint(signal, exporter, address, f"{address} is no address: {error}"))
+            continue
         if place not in answers:
             answers[place] = _why_silent(place)
         found.append(Endpoint(signal, exporter, address, answers[place]))
     return found
+
+
+def _place(address: str, port: int) -> tuple[str, int]:
+    """Host and port of an address; ``port`` is that of an address without one.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    url = urlsplit(address if "//" in address else f"//{address}")
+    return url.hostname or "localhost", url.port or (443 if url.scheme == "https" else port)
 
 
 def _has(module: str) -> bool:
@@ -174,6 +184,8 @@ def _why_silent(place: tuple[str, int]) -> str:
         socket.create_connection(place, _SECONDS).close()
     except OSError as error:
         return f"{place[0]}:{place[1]} does not answer: {error.strerror or error}"
+    except UnicodeError as error:
+        return f"{place[0]!r} is no name of a host: {error}"
     return ""
 
 

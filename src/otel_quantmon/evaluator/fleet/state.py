@@ -168,7 +168,9 @@ class FleetState:
             yield
             self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            # A full disk has ended it already.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise
 
     def value(self, name: str) -> str | None:
