@@ -119,10 +119,10 @@ def test_settings_and_where_they_come_from(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert done.returncode == 1
     found = {one["name"]: (one["value"], one["source"]) for one in told["settings"]}
-    assert found["warmup"] == (3, "q.toml")
+    assert found["warmup"] == (3, str(tmp_path / "q.toml"))
     assert found["timeout"] == (2.0, "QUANTMON_TIMEOUT")
     assert found["spans"] == ("parent", "OTEL_PYTHON_QUANTMON_SPANS")
-    assert found['models."a"'] == ({"spans": "none"}, "q.toml")
+    assert found['models."a"'] == ({"spans": "none"}, str(tmp_path / "q.toml"))
     assert any("QUANTMON_WINDOW_SIZE" in problem for problem in told["problems"])
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_quantmon.settings import Settings, load_settings, loading
+from otel_quantmon.settings.loading import setting_sources
 from otel_quantmon.settings.table import OTEL_PREFIX, PREFIX, TABLE
 
 Load = Callable[..., Settings]
@@ -71,6 +72,43 @@ def test_paths_in_the_file_are_relative_to_it(load: Load, tmp_path: Path) -> Non
     assert found.reference == {"x": str(tmp_path / "x.onnx"), "y": os.path.join(tmp_path, "/y.onnx")}
     assert found.for_model("z").reference == str(tmp_path / "z.onnx")
     assert load(toml, QUANTMON_BASELINE="b.st").baseline == "b.st"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("large", "{}/large"), ("/large", "/large"), ("s3://bucket/large", "s3://bucket/large")],
+)
+def test_a_store_in_the_file_is_relative_to_it_unless_it_is_a_url(
+    load: Load, tmp_path: Path, given: str, meant: str
+) -> None:
+    """A folder is a path as any other in the file; the address of a bucket is not."""
+    assert load(f'remote_store = "{given}"').remote_store == meant.format(tmp_path)
+    assert load("", QUANTMON_REMOTE_STORE=given).remote_store == given
+
+
+def test_a_relative_file_is_where_it_was_when_the_process_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application may change its directory before it loads a model: what the file names stays where it is."""
+    (tmp_path / "q.toml").write_text('baseline = "a.st"\n[models.z]\nreference = "z.onnx"')
+    monkeypatch.chdir(tmp_path)
+    found = load_settings({"QUANTMON_CONFIG": "q.toml"})
+    assert found.config == str(tmp_path / "q.toml")
+    assert found.baseline == str(tmp_path / "a.st")
+    assert found.for_model("z").reference == str(tmp_path / "z.onnx")
+    assert setting_sources({"QUANTMON_CONFIG": "q.toml"})["baseline"] == str(tmp_path / "q.toml")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a directory that a process is in cannot be removed")
+def test_a_directory_that_was_removed_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Warnings
+) -> None:
+    """A relative file cannot be found then, which is said."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load_settings({"QUANTMON_CONFIG": "q.toml"}).warmup == 10
+    assert ["q.toml cannot be read" in message for message in warnings()] == [True]
 
 
 @pytest.mark.parametrize(

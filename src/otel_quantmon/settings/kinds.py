@@ -189,6 +189,11 @@ def _reference_at(path: str, directory: str) -> str:
     return REMOTE if path == REMOTE else os.path.join(directory, path)
 
 
+def _folder_at(place: str, directory: str) -> str:
+    # As fsspec tells them apart.
+    return place if "://" in place else os.path.join(directory, place)
+
+
 def _references(value: object) -> dict[str, str]:
     return {"*": REMOTE} if value == REMOTE else _labels(value)
 
@@ -253,6 +258,9 @@ LABEL = Kind("a text that is not blank and holds no control character", _label, 
 LABELS = Kind("a table of names, name = name", _labels_text, _labels, _LABELS_SCHEMA)
 PATH = Kind(
     "the path of a file", _label, _label, _LABEL_SCHEMA, lambda path, directory: os.path.join(directory, path)
+)
+FOLDER_OR_URL = Kind(
+    'the path of a folder, or a URL such as "s3://bucket/folder"', _label, _label, _LABEL_SCHEMA, _folder_at
 )
 NAMES = Kind(
     "a list of names, with commas (in a file: an array)",

@@ -37,6 +37,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     models: dict[str, Mapping[str, Any]] = {}
     config = values.get("config")
     if config is not None:
+        values["config"] = config = _absolute(config)
         in_file, models = _from_file(config, _warn)
         values = in_file | values
     return Settings(**values, models=models)
@@ -53,6 +54,7 @@ def setting_sources(environ: Mapping[str, str] | None = None) -> dict[str, str]:
         config = values.get("config", config)
         sources |= {name: prefix + name.upper() for name in values}
     if config is not None:
+        config = _absolute(config)
         sources = dict.fromkeys(_from_file(config, _warn)[0], config) | sources
     return sources
 
@@ -68,6 +70,15 @@ def read_settings(path: str) -> Settings:
     if problems:
         raise ValueError("\n".join(problems))
     return Settings(**values, models=models)
+
+
+def _absolute(path: str) -> str:
+    """The path in a form that an application which changes its directory later does not make another one."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        # The directory that the process is in has been removed.
+        return path
 
 
 def _from_environment(environ: Mapping[str, str], prefix: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from .kinds import (
     BOOLEAN,
     DURATION,
+    FOLDER_OR_URL,
     LABEL,
     LABELS,
     NAMES,
@@ -137,8 +138,8 @@ TABLE: tuple[Setting, ...] = (
             "Samples that quantmon evaluate runs the reference on at once, where its first dimension is dynamic."),
     Setting("remote_directory", PATH, None, _PROCESS,
             "Folder that samples for a remote reference are written to, instead of events."),
-    Setting("remote_store", LABEL, None, _PROCESS,
-            "Folder or fsspec URL, such as s3://bucket/folder, for samples that are too large for an event."),
+    Setting("remote_store", FOLDER_OR_URL, None, _PROCESS,
+            "Folder or URL of fsspec for samples that are too large for an event."),
     Setting("remote_size", SIZE, "512KiB", _PROCESS,
             "Size of a compressed sample in an event, at most."),
     Setting("remote_interval", DURATION, "1s", _ANYWHERE,
