@@ -55,6 +55,18 @@ def test_the_documentation_has_all_commands_and_statuses() -> None:
     assert named == set(COMMANDS)
 
 
+def test_the_documentation_says_what_each_command_needs() -> None:
+    """The table of needs in docs/cli.md has every command once, and names extras that there are."""
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    table = text.split("| command | needs |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [[re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")] for line in table]
+    assert sorted(name for names, _ in rows for name in names) == sorted(
+        {name.split()[0] for name in COMMANDS}
+    )
+    extras = set(re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE))
+    assert {name for _, names in rows for name in names if " " not in name} <= extras
+
+
 def test_a_reader_that_goes_ends_the_command_quietly(tmp_path: Path) -> None:
     """As in a pipe to ``head``: status 141, and nothing on the standard error."""
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)

@@ -250,6 +250,18 @@ def test_the_readme_names_what_there_is(name: str, project: dict[str, Any]) -> N
     assert f"Python {project['requires-python'].removeprefix('>=')}" in text
 
 
+def test_names_are_in_the_files_that_the_documents_say() -> None:
+    """Where a page for contributors says that a name is in a file of the package, it is."""
+    package_folder = ROOT / "src" / "otel_quantmon"
+    said = [
+        (document.name, *match)
+        for document in (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md")
+        for match in re.findall(r"`(\w+)` in\s+`([\w/]+\.py)`", document.read_text("utf-8"))
+    ]
+    assert len(said) > 4
+    assert [one for one in said if one[1] not in (package_folder / one[2]).read_text("utf-8")] == []
+
+
 def test_every_document_is_reached_from_the_readme() -> None:
     """No page is an orphan: fails when one is added that nobody can find."""
     reached: set[Path] = set()
