@@ -1,4 +1,4 @@
-"""What leaves the process when the reference is remote, by which way, and what never does."""
+"""What leaves the process when the reference is remote, and by which way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -24,34 +23,12 @@ from fidelity.waiting import outcomes, pipeline_of, settle, until, warnings
 from otel_quantmon import ONNXRuntimeInstrumentor, TFLiteInstrumentor
 from otel_quantmon.fidelity.baseline import record, write_baseline
 from otel_quantmon.fidelity.remote import sending, spool
-from otel_quantmon.fidelity.remote.record import LARGEST, SampleRecord, decode
+from otel_quantmon.fidelity.remote.record import LARGEST, decode
 from otel_quantmon.fidelity.remote.store import Store
 
+from .sent import NAME, events, samples, session
+
 Instrument = Callable[..., None]
-
-NAME = real_models.magika_qdq().stem
-
-
-@pytest.fixture
-def features() -> np.ndarray:
-    return real_models.magika_inputs(2)
-
-
-def session() -> Any:
-    return onnxruntime.InferenceSession(str(real_models.magika_qdq()), providers=["CPUExecutionProvider"])
-
-
-def events(logs: Logs) -> list[Any]:
-    """The records of samples, as they were exported."""
-    return [one for one in logs.records if _name(one) == "quantmon.sample"]
-
-
-def _name(record: Any) -> str | None:
-    return getattr(record, "event_name", None) or record.attributes.get("event.name")
-
-
-def samples(directory: Path) -> list[SampleRecord]:
-    return [decode(path.read_bytes()) for path in sorted((directory / "new").iterdir())]
 
 
 def test_a_sampled_call_is_written_to_a_directory(
@@ -159,22 +136,6 @@ def test_a_sampled_call_is_an_event(
     assert outcomes(exported) == {"sent": 1}
 
 
-def test_nothing_leaves_unless_asked_for(
-    instrument: Instrument, exported: Exported, logs: Logs, features: np.ndarray, tmp_path: Path
-) -> None:
-    """Neither by default, nor for another model than the named one, whatever ways out there are."""
-    instrument(
-        reference={"another": "remote"},
-        logger_provider=logs.provider,
-        remote_directory=str(tmp_path / "samples"),
-    )
-    session().run(None, {"bytes": features})
-    settle()
-    assert events(logs) == []
-    assert not (tmp_path / "samples").exists()
-    assert outcomes(exported) == {}
-
-
 def test_a_sample_too_large_for_an_event_is_dropped_without_a_store(
     instrument: Instrument,
     exported: Exported,
@@ -228,65 +189,6 @@ def test_a_record_cannot_have_another_file_read(tmp_path: Path, location: str) -
         store.get(location.format(store=tmp_path / "store"))
     with pytest.raises(ValueError, match="are read at most"):
         store.get(store.put("ab", b"x" * 11))
-
-
-def test_only_the_named_inputs_leave(
-    instrument: Instrument, exported: Exported, tmp_path: Path, features: np.ndarray
-) -> None:
-    """An input that is not on the list is in no sample, whatever its name is taken to mean."""
-    instrument(reference={"*": "remote"}, remote_directory=str(tmp_path), remote_inputs=("other",))
-    session().run(None, {"bytes": features})
-    settle()
-    (sample,) = samples(tmp_path)
-    assert sample.inputs == {}
-    assert "target_label" in sample.outputs
-
-
-def test_the_hook_decides_what_leaves(
-    instrument: Instrument, exported: Exported, tmp_path: Path, features: np.ndarray
-) -> None:
-    """What it removes is not in the sample, and the application's own arrays are not touched."""
-    asked: list[Any] = []
-
-    def hook(model: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> bool:
-        asked.append((model, sorted(inputs), sorted(outputs)))
-        inputs["bytes"][:] = 0
-        outputs.clear()
-        return True
-
-    instrument(reference={"*": "remote"}, remote_directory=str(tmp_path), sample_hook=hook)
-    before = features.copy()
-    session().run(None, {"bytes": features})
-    settle()
-    (sample,) = samples(tmp_path)
-    assert asked == [(NAME, ["bytes"], ["target_label"])]
-    assert not sample.inputs["bytes"].any()
-    assert sample.outputs == {}
-    assert np.array_equal(features, before)
-
-
-@pytest.mark.parametrize("how", ["refuses", "raises"])
-def test_what_the_hook_does_not_let_go_stays(
-    how: str,
-    instrument: Instrument,
-    exported: Exported,
-    tmp_path: Path,
-    features: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A hook that says no, or fails over a sample, keeps it in the process; it is counted, and the run is not hurt."""
-    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
-
-    def hook(*_: object) -> bool:
-        if how == "raises":
-            raise RuntimeError(how)
-        return False
-
-    instrument(reference={"*": "remote"}, remote_directory=str(tmp_path), sample_hook=hook)
-    session().run(None, {"bytes": features})
-    settle()
-    assert not (tmp_path / "new").exists()
-    assert outcomes(exported) == {"withheld": 1}
 
 
 def test_a_directory_that_cannot_be_written_costs_samples_only(
@@ -371,27 +273,6 @@ def test_no_more_bytes_leave_than_one_export_can_hold(
         settle()
     (record,) = events(logs)
     assert 0 < pipeline_of(exported).remote.wait <= len(record.body)
-
-
-def test_nothing_leaves_after_uninstrument(
-    instrument: Instrument, exported: Exported, tmp_path: Path, features: np.ndarray
-) -> None:
-    """A sample that was taken before and sent after has no hook any more that could be asked: it stays."""
-    from otel_quantmon import ONNXRuntimeInstrumentor, TFLiteInstrumentor
-    from otel_quantmon.process.worker import reference_worker
-
-    instrument(reference={"*": "remote"}, remote_directory=str(tmp_path))
-    from threading import Event
-
-    held = Event()
-    reference_worker.submit(held.wait)
-    session().run(None, {"bytes": features})
-    for instrumentor in (ONNXRuntimeInstrumentor(), TFLiteInstrumentor()):
-        instrumentor.uninstrument()
-    held.set()
-    settle()
-    assert not (tmp_path / "new").exists()
-    assert outcomes(exported) == {"withheld": 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
