@@ -176,13 +176,27 @@ def _handlers() -> Iterator[CodeType]:
     """Yield the code of the handlers in force: one may have let go of its frame."""
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
+        if handler is None or isinstance(handler, signal.Handlers):
+            # Left to the system, or set by another than Python.
+            continue
         while isinstance(handler, partial):
             handler = handler.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  whatever was given
-        # An object that can be called has its code in its class.
-        for one in (handler, getattr(cast("object", handler).__class__, "__call__", None)):  # noqa: B004  for what it is, not whether
+        for one in (handler, _called_of(cast("object", handler).__class__)):
             code = getattr(one, "__code__", None)
             if isinstance(code, CodeType):
                 yield code
+
+
+def _called_of(kind: type[Any]) -> object:
+    """Return what a call of an object of the class ``kind`` runs, None if it cannot be called.
+
+    A class that has no such method still has the one of its own class, which makes its objects: that of an enumeration
+    is written in Python, and many exceptions come through it.
+    """
+    for base in kind.__mro__:
+        if "__call__" in vars(base):
+            return vars(base)["__call__"]
+    return None
 
 
 def _compiled(code: CodeType) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import random
 import signal
 import sys
@@ -267,6 +268,44 @@ def test_what_the_application_has_handled_before_is_not_raised_again(
     finally:
         signal.signal(signal.SIGALRM, before)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+class _Label(enum.Enum):
+    """Labels that a hook makes of results."""
+
+    CAT = "cat"
+
+
+def test_an_enumerations_error_is_not_a_handlers(caplog: pytest.LogCaptureFixture) -> None:
+    """Signals that are left alone have members of an enumeration for handlers. A hook that makes a member of one of its
+    own, of a value that has none, fails in the same method: it stays inside, and is told.
+    """
+    with guard.guarded:
+        _Label("dog")
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
+
+
+def test_a_handler_that_is_an_object_lets_go_of_its_frame() -> None:
+    """It is known by the code of its class, whichever class of its bases that is in."""
+
+    class Limit:
+        def __call__(self, number: int, frame: object) -> None:
+            del frame
+            raise TimeLimit
+
+    class Derived(Limit):
+        pass
+
+    def work() -> None:
+        with guard.guarded:
+            signal.raise_signal(signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, Derived())
+    try:
+        with pytest.raises(TimeLimit):
+            work()
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def _fail_under_the_guard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -110,3 +111,35 @@ def test_a_call_that_is_refused_at_once_counts_once(
     assert exported.count() == 4
     assert exported.count(error_type="ValueError") == 1
     assert exported.point("quantmon.inference.active").value == 0
+
+
+@pytest.mark.parametrize("spans", ["auto", "all"])
+def test_the_callback_is_called_after_an_exception_that_is_passed_on(
+    spans: str, exported: Exported, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the form of a debugger's exception comes out of the observation on either way: ONNX Runtime drops it on
+    its thread, and the application, which waits for its callback, would have hung.
+    """
+    raised: list[type[Exception]] = []
+
+    def interrupt(_frame: object) -> None:
+        raised.append(TimeoutError)
+        raise TimeoutError
+
+    def hook(*_: Any) -> None:
+        # In the last call alone: after one that raised, ONNX Runtime 1.16 runs no callback any more.
+        if last:
+            interrupt(sys._getframe())
+
+    last = False
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    instrument(spans=spans, response_hook=hook)
+    session = session_of(exported)
+    with exported.tracer.start_as_current_span("request"):
+        for _ in range(3):
+            run_async(session)
+        assert state_of(session).slow is (spans == "all")
+        last = True
+        run_async(session)
+    assert exported.count() == 4
+    assert raised == [TimeoutError]

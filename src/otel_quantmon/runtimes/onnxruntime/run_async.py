@@ -138,7 +138,10 @@ def _over(results: Any, carried: _Carried, error: str) -> Any:
             state.durations.append(duration)
     except Exception as problem:  # noqa: BLE001  the guard of the project
         internal_error(problem)
-    return callback(results, user_data, error)
+    finally:
+        # Also after what is passed on: the application may wait for it.
+        answer = callback(results, user_data, error)
+    return answer
 
 
 def _take_slow_path(
@@ -189,8 +192,12 @@ def _take_slow_path(
                 complete(state, start, end, context, described, error, timed_out=timed_out)
 
     def observed_callback(results: Any, user_data: Any, error: str) -> Any:
-        over(None if error else results, RuntimeError(error) if error else None)
-        return callback(results, user_data, error)
+        try:
+            over(None if error else results, RuntimeError(error) if error else None)
+        finally:
+            # As above.
+            answer = callback(results, user_data, error)
+        return answer
 
     own_args, own_kwargs = args, kwargs
     try:
