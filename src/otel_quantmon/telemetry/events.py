@@ -10,7 +10,7 @@ from time import time_ns
 from typing import Any
 
 from opentelemetry import _logs
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import INVALID_SPAN_ID, INVALID_TRACE_ID, SpanContext, TraceFlags
 
 from otel_quantmon import semconv
 from otel_quantmon._version import __version__
@@ -103,4 +103,7 @@ def _record(
             "span_id": span.span_id,
             "trace_flags": span.trace_flags,
         }
+    elif "trace_id" in known and "context" not in known:
+        # Before 1.35 the SDK asks nobody for the span, and the encoder fails with all records beside it at a None.
+        fields |= {"trace_id": INVALID_TRACE_ID, "span_id": INVALID_SPAN_ID, "trace_flags": TraceFlags(0)}
     return kind(**fields)
