@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from otel_quantmon.models.description import LoadedModel
 from otel_quantmon.process.worker import worker
 from otel_quantmon.runtimes.onnxruntime.reading import kinds_of_run
+from otel_quantmon.telemetry.span_mould import Mould
 from runtimes import models
 
 BATCHES = (1, 8, 1, 3, 8, 8)
@@ -191,3 +192,49 @@ def test_no_value_is_kept_alive(instrument) -> None:
 def test_texts_have_no_kind(instrument) -> None:
     """Their arrays have elements of any size."""
     assert kinds_of_run(described(upper_case, instrument)) is None
+
+
+@pytest.mark.parametrize("outputs_by", ["position", "keyword"])
+def test_calls_without_a_kind_share_templates_of_their_spans(
+    outputs_by: str, exported: Exported, instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With chosen outputs, or feeds by keyword, spans of known shapes are copies of one: a mould for each shape, not
+    for each call, and for no more than 64 shapes.
+    """
+    moulds: list[Any] = []
+    monkeypatch.setattr(Mould, "__init__", noting(Mould.__init__, moulds))
+    instrument(spans="all")
+    session = onnxruntime.InferenceSession(models.doubling(), providers=["CPUExecutionProvider"])
+
+    def run(batch: int) -> None:
+        x = np.ones((batch, 3), np.float32)
+        if outputs_by == "position":
+            session.run(["y"], {"x": x})
+        else:
+            session.run(None, input_feed={"x": x})
+
+    # The digest and the proof of the short way are found in the background.
+    for _ in range(2):
+        run(2)
+        worker.flush(60)
+    moulds.clear()
+    for batch in BATCHES * 3:
+        run(batch)
+    assert len(moulds) == len(set(BATCHES))
+    for batch in range(100, 200):
+        run(batch)
+        run(batch)
+    assert len(moulds) == 64 - 1
+    spans = [dict(span.attributes or {}) for span in exported.raw_spans()][2:]
+    assert [span["quantmon.batch.size"] for span in spans[: len(BATCHES)]] == list(BATCHES)
+    assert [span["quantmon.output.shapes"] for span in spans[-2:]] == [("y:199x3",)] * 2
+
+
+def noting(original: Callable[..., None], calls: list[Any]) -> Callable[..., None]:
+    """``original``, with its calls noted."""
+
+    def noted(*args: Any) -> None:
+        calls.append(args)
+        original(*args)
+
+    return noted

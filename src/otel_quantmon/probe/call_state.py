@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_quantmon.hooks import Hooks
-from otel_quantmon.models.description import CallKind, KindOf, Method, declared_shapes
+from otel_quantmon.models.description import CallKind, KindOf, Method, Shapes, declared_shapes
 from otel_quantmon.models.identity import Model
 from otel_quantmon.probe.sampling import Sampler
 from otel_quantmon.process.watchdog import Timeouts
@@ -46,6 +46,7 @@ class CallState(PendingCalls):
         spans_in_context: False if no call gets a span.
         span_name: Name of every span of the call state.
         span_template: What every span of the call state has, None until that is known.
+        span_templates: The same with the shapes of a call, by these, for the first that were met.
         credit: Nanoseconds of the model's own time since its last root span. Threads may overwrite each other's
             addition; the budget is a rate, and loses nothing by it but a span.
         budget: Share of the model's own time that root spans may cost, 0 where none is made for it.
@@ -88,6 +89,7 @@ class CallState(PendingCalls):
         "span_due",
         "span_name",
         "span_template",
+        "span_templates",
         "spans_in_context",
         "timeouts",
         "to_warm_up",
@@ -135,6 +137,7 @@ class CallState(PendingCalls):
         self.spans_in_context = settings.spans != "none"
         self.span_name = f"{SPAN_NAME_PREFIX} {model.name}"
         self.span_template: SpanTemplate | None = None
+        self.span_templates: dict[Shapes, SpanTemplate] = {}
         self.credit = 0
         self.budget = settings.span_budget if settings.spans == "auto" else 0.0
         self.span_due = sys.maxsize

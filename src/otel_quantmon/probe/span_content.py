@@ -15,6 +15,9 @@ from otel_quantmon.telemetry.spans import SpanTemplate, unix_time
 
 __all__ = ["end_span", "make_span", "may_be_sampled", "show_late", "start_span", "template_of"]
 
+# As many as a runtime has kinds of calls; spans of other shapes take as long as the SDK takes for them.
+_MOST_SHAPES = 64
+
 
 def may_be_sampled(parent: Span) -> bool:
     """Return True unless ``parent``, which does not record, stands for a trace that was not sampled."""
@@ -116,8 +119,14 @@ def template_of(state: CallState, kind: CallKind | None) -> SpanTemplate | None:
 
 
 def _with_shapes(state: CallState, template: SpanTemplate, shapes: Shapes) -> SpanTemplate:
-    of_call = _shape_attributes(state.model.loaded, shapes)
-    return SpanTemplate(template.name, {**template.attributes, **of_call})
+    known = state.span_templates.get(shapes)
+    if known is None:
+        of_call = _shape_attributes(state.model.loaded, shapes)
+        known = SpanTemplate(template.name, {**template.attributes, **of_call})
+        # Spans of the same template are made in a fraction of the time.
+        if template is state.span_template and len(state.span_templates) < _MOST_SHAPES:
+            state.span_templates[shapes] = known
+    return known
 
 
 def _outcome_attributes(outcome: Outcome) -> Attributes:

@@ -48,18 +48,21 @@ _KNOWN_STATE = {
 
 
 class SpanTemplate:
-    """What the spans of one kind have in common. Not to be changed.
+    """What the spans of one kind have in common. Not to be changed but for `recurs`.
 
     Attributes:
         name: Name of the spans.
         attributes: Attributes of the spans, before the limits of a provider.
+        recurs: True once a span was made of it. A mould costs as much as two spans of the SDK, which one span does not
+            pay for.
     """
 
-    __slots__ = ("_made", "attributes", "name")
+    __slots__ = ("_made", "attributes", "name", "recurs")
 
     def __init__(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
         self.name = name
         self.attributes = attributes
+        self.recurs = False
         self._made: tuple[_State, Mould] | None = None
 
     def mould(self, state: _State) -> Mould:

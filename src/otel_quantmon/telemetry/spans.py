@@ -103,11 +103,13 @@ class Spans:
         """
         direct = self._direct
         if direct is not None and proof.given:
-            above = None if parent is None else parent.get_span_context()
-            if direct.takes(above):
-                return direct.make(template, context, above, start, end)
+            if template.recurs:
+                above = None if parent is None else parent.get_span_context()
+                if direct.takes(above):
+                    return direct.make(template, context, above, start, end)
         else:
             self._prepare()
+        template.recurs = True
         span = self._tracer.start_span(
             template.name, context, SpanKind.INTERNAL, template.attributes, None, start
         )
