@@ -35,7 +35,8 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
 
     Args:
         tracer_provider, meter_provider, logger_provider: Providers of spans, metrics and events; the global ones by
-            default, also when they are set later.
+            default, also when they are set later. Events of models with the same first two all go to the third that was
+            given last.
         settings: A `Settings` instead of the environment and the file it names.
         request_hook, response_hook: See `RequestHook` and `ResponseHook`.
         on_anomaly: See `AnomalyHook`.

@@ -364,13 +364,19 @@ def pipeline_of(
     settings: Settings,
     logger_provider: Any = None,
 ) -> Pipeline:
-    """Return the pipeline for these providers; ``settings`` size its queue and its series if it is new."""
+    """Return the pipeline for these providers; ``settings`` size its queue and its series if it is new.
+
+    Events go to the provider of loggers that was given last.
+    """
     with _pipelines_lock:
         pipeline = _known(tracer_provider, meter_provider)
         if pipeline is None:
             pipeline = Pipeline(tracer_provider, meter_provider, settings, logger_provider)
             _pipelines.append(pipeline)
             register(pipeline)
+        elif logger_provider is not None:
+            # Not a second pipeline: its gauges would be lost to the same meters.
+            pipeline.providers.events.logger_provider = logger_provider
         return pipeline
 
 

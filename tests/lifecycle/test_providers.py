@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from exported import Exported
+from fidelity.logs import Logs
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 from real_models import one_op_onnx
 
-from lifecycle.models import X, one_op_session
+from lifecycle.models import X, one_op_session, wake_word_interpreter
 from lifecycle.programs import run
+from otel_quantmon import semconv
+from otel_quantmon.pipeline import pipelines
 from otel_quantmon.settings import Settings
 
 _LATER = """
@@ -195,3 +198,24 @@ def test_a_session_of_a_class_whose_getattr_raises(exported: Exported, instrumen
     for _ in range(10):
         assert session.run(None, X)[0].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert exported.calls() == 10
+
+
+def test_events_go_to_the_provider_that_was_given_last(
+    exported: Exported, instrumentor: Any, tflite_instrumentor: Any
+) -> None:
+    """One instrumentor is given none, the other one; a third that is given later takes its place, and none does not."""
+    # Both runtimes are imported from here on.
+    one_op_session(), wake_word_interpreter()
+    given: tuple[Any, ...] = (None, Logs(), None, Logs(), None)
+    for number, logs in enumerate(given):
+        one = instrumentor if number % 2 == 0 else tflite_instrumentor
+        if one.is_instrumented_by_opentelemetry:
+            one.uninstrument()
+        one.instrument(**exported.providers, logger_provider=logs and logs.provider)
+        (pipeline,) = [one for one in pipelines() if one.providers.meter_provider is exported.meter_provider]
+        if number:
+            assert pipeline.providers.events.emit(
+                semconv.EVENT_ANOMALY_ENTERED, {"number": number}, "body", warning=True
+            )
+    emitted = [[record.attributes["number"] for record in logs.records] for logs in given if logs]
+    assert emitted == [[1, 2], [3, 4]]
