@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_quantmon.detection.durations import Calls, Pauses, Stalls
+from otel_quantmon.detection.durations import Calls, Pauses, Stalls, WaitingCalls
 
 MS = 1_000_000
 
@@ -45,6 +45,37 @@ def test_the_calls_right_after_a_pause_are_cold_as_well() -> None:
     later = [first.ends[-1] + (i + 1) * MS for i in range(20)]
     found = pauses.split(Calls("1.1", first.ends[-1], later, [MS] * 20))
     assert [(of, len(ends)) for of, ends, _ in found] == [("1.1 after 30 ms", 10), ("1.1", 10)]
+
+
+def test_calls_that_come_in_parts_have_no_pause_where_another_part_has_calls() -> None:
+    """Of a call each 200 µs those with a span come after the others, and none of a second in ten batches is cold."""
+    pauses, waiting, every = Pauses("1.1"), WaitingCalls(512), MS // 5
+    for batch in range(10):
+        # The last with a span ends long before the batch does.
+        shown = range(batch * 500, batch * 500 + 400, 50)
+        plain = [i for i in range(batch * 500, (batch + 1) * 500) if i not in shown]
+        for part in (plain, shown):
+            waiting.add("1.1", [(i + 1) * every for i in part], [every] * len(part))
+        (calls,) = waiting.take()
+        assert calls.ends == [(i + 1) * every for i in range(batch * 500, (batch + 1) * 500)]
+        assert calls.before == (batch * 500 * every or None)
+        assert [of for of, *_ in pauses.split(calls)] == ["1.1"]
+        waiting.room = 512
+
+
+def test_the_first_calls_of_all_parts_are_kept_in_a_row() -> None:
+    """Where there are more than are ranked: a later part fills in what the first lacks, and adds nothing after it."""
+    waiting = WaitingCalls(4)
+    waiting.add("1.1", [10, 30, 40, 60, 70], [1, 3, 4, 6, 7])
+    waiting.add("1.1", (20, 50, 80), (2, 5, 8))
+    waiting.add("1.1", [90], [9])
+    waiting.add("1.9", [10], [1])
+    assert waiting.take() == [Calls("1.1", None, [10, 20, 30, 40], [1, 2, 3, 4])]
+    waiting.room = 4
+    # Of a part that comes late, too, the latest end is what the next one comes after.
+    waiting.add("1.1", [85], [1])
+    waiting.add("1.1", [95], [2])
+    assert waiting.take() == [Calls("1.1", 90, [85, 95], [1, 2])]
 
 
 def test_short_calls_are_cold_after_a_short_pause() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["Calls", "Pauses", "Stalls"]
+__all__ = ["Calls", "Pauses", "Stalls", "WaitingCalls"]
 
 # Nanoseconds of a pause and of what it makes cold, and what is added to the name of a class of shapes.
 _LONG: Final = (30_000_000, 20_000_000, " after 30 ms")
@@ -35,6 +35,71 @@ class Calls(NamedTuple):
     before: int | None
     ends: Sequence[int]
     durations: Sequence[int]
+
+
+class WaitingCalls:
+    """Calls of one model that wait to be ranked, the first of each class of shapes in a row.
+
+    One thread adds, another one takes.
+
+    Attributes:
+        room: Calls that may still be added until the next time that they are taken.
+    """
+
+    __slots__ = ("_by_class", "_last", "room")
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._by_class: dict[str, Calls] = {}
+        # Of each class, the latest end of a call.
+        self._last: dict[str, int] = {}
+
+    def add(self, of: str, ends: Sequence[int], durations: Sequence[int]) -> None:
+        """Take calls of one class, oldest first; they must not change any more.
+
+        Those of one time may come in several parts, as those with a span and those without. They are put in order:
+        what another part has in between is no pause.
+        """
+        if not ends:
+            return
+        before = self._last.get(of)
+        self._last[of] = ends[-1] if before is None else max(before, ends[-1])
+        room = max(0, self.room)
+        # In one step, and so is putting it back: the thread that takes may come at any time.
+        known = self._by_class.pop(of, None)
+        if known is not None:
+            kept = _joined(known, ends, durations, len(known.ends) + room)
+            self.room = room - (len(kept.ends) - len(known.ends))
+        elif room:
+            kept = Calls(of, before, ends[:room], durations[:room])
+            self.room = room - len(kept.ends)
+        else:
+            return
+        self._by_class[of] = kept
+
+    def take(self) -> list[Calls]:
+        """Return what waits, each class once, and keep nothing of it."""
+        found = [self._by_class.pop(of, None) for of in list(self._by_class)]
+        return [calls for calls in found if calls is not None]
+
+    def forget(self) -> None:
+        """Drop what waits, and what was before."""
+        self._by_class.clear()
+        self._last.clear()
+
+
+def _joined(calls: Calls, ends: Sequence[int], durations: Sequence[int], most: int) -> Calls:
+    """Return ``calls`` and others of their class in the order of their ends, the first ``most`` of all."""
+    in_order = ends[0] >= calls.ends[-1]
+    if in_order and most <= len(calls.ends):
+        return calls
+    # No more can be among the first.
+    both = [*calls.ends, *ends[:most]], [*calls.durations, *durations[:most]]
+    if not in_order:
+        # Two ascending runs, which sorting merges.
+        order = sorted(range(len(both[0])), key=both[0].__getitem__)
+        both = [both[0][i] for i in order], [both[1][i] for i in order]
+    return Calls(calls.of, calls.before, both[0][:most], both[1][:most])
 
 
 class Pauses:

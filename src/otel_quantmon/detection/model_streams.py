@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from otel_quantmon.detection.budget import Budget
-from otel_quantmon.detection.durations import Calls, Pauses, Stalls
+from otel_quantmon.detection.durations import Pauses, Stalls, WaitingCalls
 from otel_quantmon.detection.life_cycle import ObservedCall, Transition
 from otel_quantmon.detection.registry import KINDS
 from otel_quantmon.detection.stream import BaselineSource, State, Stream
@@ -105,13 +105,11 @@ class ModelStreams:
         self._budget = budget
         self._kinds = frozenset(KINDS if kinds is None else kinds)
         self._least = least
-        self._room = MOST_DURATIONS
-        # Lists, where there are mostly none or few: an empty deque is larger than 700 bytes.
-        self._durations: list[Calls] = []
-        # Of each class of shapes: the end of its last call, and the pauses between its calls.
-        self._last: dict[str, int] = {}
+        self._durations = WaitingCalls(MOST_DURATIONS)
+        # By class of shapes.
         self._pauses: dict[str, Pauses] = {}
         self._stalls = Stalls()
+        # Lists, where there are mostly none or few: an empty deque is larger than 700 bytes.
         self._ended: list[_Ended] = []
         self._shown: list[tuple[int, object]] = []
         self._readings: deque[_Reading] = deque(maxlen=_MOST_WAITING)
@@ -125,16 +123,7 @@ class ModelStreams:
 
     def durations(self, of: str, ends: Sequence[int], durations: Sequence[int]) -> None:
         """Take successful calls of one class of shapes, oldest first; nanoseconds. They must not change any more."""
-        before = self._last.get(of)
-        if ends:
-            self._last[of] = ends[-1]
-        room = self._room
-        if room <= 0:
-            return
-        self._room = room - len(durations)
-        if len(durations) > room:
-            ends, durations = ends[:room], durations[:room]
-        self._durations.append(Calls(of, before, ends, durations))
+        self._durations.add(of, ends, durations)
 
     def shown(self, calls: Iterable[tuple[int, object]]) -> None:
         """Take contexts of calls that `durations` gives, by their ends, for what the calls lead to."""
@@ -203,7 +192,7 @@ class ModelStreams:
     def judge(self, now: float, room: int) -> list[Found]:
         """What has changed by ``now``; ``room`` durations may be ranked until the next time."""
         changes = self._judge_durations(now)
-        self._room = room
+        self._durations.room = room
         while self._ended:
             changes += self._judge_ends(self._ended.pop(0), now)
         changes += self._judge_readings(now)
@@ -277,17 +266,17 @@ class ModelStreams:
             for of, state in found.items():
                 stream = self._streams[kind, of]
                 self._given[kind, of] = _Given(state, self._share(stream), stream.source)
-        for waiting in (self._durations, self._ended, self._readings, self._errors, self._shown):
+        self._durations.forget()
+        for waiting in (self._ended, self._readings, self._errors, self._shown):
             waiting.clear()
         self._streams = {}
-        self._last, self._pauses = {}, {}
+        self._pauses = {}
         self._stalls = Stalls()
         self.calls = self.ranked = 0
 
     def _judge_durations(self, now: float) -> list[Found]:
         changes: list[Found] = []
-        while self._durations:
-            waiting = self._durations.pop(0)
+        for waiting in self._durations.take():
             self.ranked += len(waiting.durations)
             pauses = self._pauses.get(waiting.of)
             if pauses is None:
