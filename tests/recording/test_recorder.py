@@ -137,6 +137,29 @@ def test_growth_needs_calls_between_its_judgements(pipeline: Pipeline, exported:
     assert type(point.value) is float
 
 
+def test_memory_is_watched_on_when_a_model_has_gone(pipeline: Pipeline, exported: Exported) -> None:
+    """The calls of a model that is unloaded still count: blocks go on with those of the other, and are of it alone."""
+    stays, goes = engine_of(pipeline, loaded("stays")), engine_of(pipeline, loaded("goes"))
+    increments = pipeline.monitor._memory._increments
+    for _ in range(10):
+        for engine, calls in (goes, 2000), (stays, 20):
+            for _ in range(calls):
+                run(engine)
+        pipeline.judging.run()
+    seen = len(increments)
+    assert sum(one.calls["goes"] for one in increments) > 2000
+    del engine, goes
+    gc.collect()
+    exported.raw_metrics()
+    assert [one.key[0] for one in pipeline.live_series()] == ["stays"]
+    for _ in range(20):
+        for _ in range(40):
+            run(stays)
+        pipeline.judging.run()
+    assert len(increments) >= seen + 3
+    assert set(increments[-1].calls) == {"stays"}
+
+
 def test_overhead_is_counted_by_where_it_arises(pipeline: Pipeline, exported: Exported) -> None:
     """Around the calls, in draining and in collections: never less than at the collection before."""
     engine = engine_of(pipeline)

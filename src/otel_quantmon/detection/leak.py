@@ -45,8 +45,8 @@ class Increment:
     Attributes:
         growth: Bytes for each call of the block.
         bytes: Bytes by which the least of the block lies above the least of the one before.
-        calls: Calls by model, between these two samples. While memory grows, the least is the first of a block, and
-            what came between is mostly the block before.
+        calls: Calls by model, of those that were called, between these two samples. While memory grows, the least is
+            the first of a block, and what came between is mostly the block before.
         low: Least memory of the block.
         samples: Samples of memory between the two, which stand for the time between them.
     """
@@ -81,7 +81,10 @@ class Envelope:
         self._skip = False
 
     def add(self, calls: Mapping[str, int], resident: int) -> Increment | None:
-        """Take ``resident`` bytes, seen after so many calls of each model in all; an increment where a block ends."""
+        """Take ``resident`` bytes, seen after so many calls of each model in all; an increment where a block ends.
+
+        A model that is gone keeps its calls here: the sum of all never falls.
+        """
         total = sum(calls.values())
         if self._begun is None:
             self._begun = total
@@ -96,7 +99,9 @@ class Envelope:
         self._before, self._begun, self._count, self._skip = self._low, total, 0, False
         if before is None or skip:
             return None
-        between = {model: count - before[1].get(model, 0) for model, count in at.items()}
+        # Most of those that were ever called may be gone.
+        begun = before[1]
+        between = {model: more for model, count in at.items() if (more := count - begun.get(model, 0))}
         return Increment((low - before[0]) / made, low - before[0], between, low, seen - before[2])
 
     def skip(self) -> None:

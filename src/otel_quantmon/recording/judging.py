@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter, thread_time
@@ -82,7 +83,7 @@ class Judging:
         self._armed = False
         self._wait = interval
         self._closely = False
-        self._calls = 0
+        self._forget_calls()
         self.hooks: list[AnomalyHook] = []
 
     def arm(self) -> None:
@@ -98,8 +99,26 @@ class Judging:
     def after_fork(self) -> None:
         """In a child: the timer ran on a thread of the parent. It starts anew with the first calls here."""
         self._armed = False
-        self._calls = 0
+        self._forget_calls()
         self._monitor.reset()
+
+    def _forget_calls(self) -> None:
+        # By name of the model, of which there are so many at most. That a model has gone makes them no fewer.
+        self._calls: dict[str, int] = {}
+        # What of each series is in them.
+        self._counted: weakref.WeakKeyDictionary[Series, int] = weakref.WeakKeyDictionary()
+
+    def _count(self, series: Sequence[Series]) -> bool:
+        """Add the calls since the last time; True if there were any."""
+        called = False
+        for one in series:
+            calls = one.calls
+            more = calls - self._counted.get(one, 0)
+            if more:
+                called = True
+                self._counted[one] = calls
+                self._calls[one.key[0]] = self._calls.get(one.key[0], 0) + more
+        return called
 
     def _tick(self) -> None:
         began, began_cpu = perf_counter(), thread_time()
@@ -138,14 +157,9 @@ class Judging:
                     _compare_with_earlier(one, one.digest, earlier, now)
         _check_waiting(series)
         found = self._monitor.judge(now)
-        calls: dict[str, int] = {}
-        for one in series:
-            calls[one.key[0]] = calls.get(one.key[0], 0) + one.calls
-        total = sum(calls.values())
-        called = total != self._calls
-        self._calls = total
+        called = self._count(series)
         if called:
-            found += self._monitor.memory(calls, resident_memory(), now)
+            found += self._monitor.memory(self._calls, resident_memory(), now)
         by_streams = {one.streams: one for one in series}
         for change in found:
             self._report(change, None if change.streams is None else by_streams.get(change.streams))
