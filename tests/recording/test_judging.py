@@ -24,11 +24,12 @@ class Recorder:
         self._first: list[Callable[[], object]] = [first]
         self.again = threading.Event()
 
-    def take(self) -> None:
+    def take(self) -> int:
         if self._first:
             self._first.pop()()
         else:
             self.again.set()
+        return 0
 
 
 class Providers:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter_ns
 from typing import Any
 
 import pytest
@@ -170,3 +172,35 @@ def test_overhead_is_counted_by_where_it_arises(pipeline: Pipeline, exported: Ex
         run(engine)
     after = [exported.point("quantmon.overhead.duration", phase=phase).value for phase in phases]
     assert all(0 < earlier < later for earlier, later in zip(before, after, strict=True))
+
+
+def test_no_overhead_is_counted_twice(pipeline: Pipeline, exported: Exported) -> None:
+    """What a collection drains is no part of its own share, and what a judgement takes none of the worker's."""
+    engine = engine_of(pipeline)
+    run(engine)
+    exported.raw_metrics()
+    state = engine._quantmon_probe.states[INVOKE]
+    assert state is not None
+    recorder = pipeline.recorder
+
+    def drained(begin: Callable[[], object], counted: Callable[[], int]) -> tuple[int, int, int]:
+        """Nanoseconds that ``begin`` took with many calls waiting, and by how much the two shares have grown."""
+        now = perf_counter_ns()
+        state.ends += range(now, now + 200_000)
+        state.durations += range(200_000)
+        before = recorder.drain_overhead, counted()
+        started = perf_counter_ns()
+        begin()
+        took = perf_counter_ns() - started
+        return took, recorder.drain_overhead - before[0], counted() - before[1]
+
+    took, draining, collecting = drained(exported.raw_metrics, lambda: pipeline.collect_overhead)
+    assert 0 < draining <= took - collecting
+
+    def judge() -> None:
+        worker.submit(pipeline.judging.run)
+        assert worker.flush(60)
+
+    assert worker.flush(60)
+    took, draining, working = drained(judge, lambda: worker.busy)
+    assert 0 < draining <= took - working

@@ -65,7 +65,7 @@ class Worker:
     """Runs jobs one after another on a daemon thread, which starts with the first of them.
 
     Attributes:
-        busy: Nanoseconds spent in jobs so far.
+        busy: Nanoseconds spent in jobs so far, without what counts elsewhere.
     """
 
     def __init__(self, name: str) -> None:
@@ -83,6 +83,12 @@ class Worker:
         self._later: list[tuple[float, int, Job, bool]] = []
         self._order = count()
         self.busy = 0
+        self._elsewhere = 0
+
+    def counts_elsewhere(self, nanoseconds: int) -> None:
+        """Take note that so much of the present job is counted by somebody else; in another thread nothing."""
+        if threading.current_thread() is self._thread:
+            self._elsewhere += nanoseconds
 
     def submit(self, job: Job, delay: float = 0.0, *, flushed: bool = False) -> None:
         """Have ``job`` run in ``delay`` seconds, after those that are due before it.
@@ -164,6 +170,7 @@ class Worker:
             if not later or later[0][0] > monotonic():
                 continue
             job = heapq.heappop(later)[2]
+            self._elsewhere = 0
             started = perf_counter_ns()
             try:
                 job()
@@ -171,7 +178,7 @@ class Worker:
                 _report(error)
             # The job may be the last to hold a model's buffer.
             del job
-            self.busy += perf_counter_ns() - started
+            self.busy += perf_counter_ns() - started - self._elsewhere
 
 
 def _nothing() -> None:

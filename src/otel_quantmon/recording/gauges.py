@@ -69,7 +69,8 @@ class Reports(Protocol):
     Attributes:
         recorder: Recorder of the calls.
         monitor: Monitor that judges.
-        load_overhead, collect_overhead: Nanoseconds spent beside the loading of models, and in collections.
+        load_overhead, collect_overhead: Nanoseconds spent beside the loading of models, and in collections, where what
+            drains counts for the recorder.
     """
 
     recorder: Recorder
@@ -122,26 +123,31 @@ class Gauges:
         What waited when its collection began has been recorded by then.
         """
         started = perf_counter_ns()
-        self._begin(metric)
+        drained = self._begin(metric)
         if metric is semconv.METRIC_MODEL_INFO:
             self._read_digests()
         # Those of a fleet are its judge's.
         points: Measurements = [] if metric in semconv.FLEET_METRICS else list(self._points[metric]())
-        self._reports.collect_overhead += perf_counter_ns() - started
+        self._reports.collect_overhead += perf_counter_ns() - started - drained
         return points
 
-    def _begin(self, metric: semconv.Metric) -> None:
+    def _begin(self, metric: semconv.Metric) -> int:
         """Begin a collection if ``metric`` is the first that this thread asks for, or one that it has had.
 
         A collection calls back in one thread, for each metric once. Which comes first is up to the SDK, and it may
         give up on the way.
+
+        Returns:
+            Nanoseconds of it that count as draining.
         """
+        drained = 0
         collection = self._collection
         if not collection.asked or metric in collection.asked:
             collection.asked.clear()
             collection.summaries = collection.resident = None
-            self._reports.recorder.drain()
+            drained = self._reports.recorder.drain()
         collection.asked.add(metric)
+        return drained
 
     def _active(self) -> Measurements:
         active: dict[SeriesKey, int] = {}

@@ -147,7 +147,7 @@ class Judging:
         Args:
             at_once: True if what is found is not to wait for what happens to other models meanwhile.
         """
-        self._recorder.take()
+        worker.counts_elsewhere(self._recorder.take())
         now = perf_counter()
         series = self._live_series()
         if self._kept is not None:

@@ -90,38 +90,48 @@ class Recorder:
                 pass_on(error)
         self._tell()
 
-    def drain(self) -> None:
+    def drain(self) -> int:
         """Report what waits by now in all call states, and forget those whose model is gone.
 
         The lock is held for one call state after another, so that callers need not wait for the whole.
+
+        Returns:
+            Nanoseconds of it that `drain_overhead` counts, for who would count them again.
         """
+        spent = 0
         if self.lock._is_owned():
-            return
+            return spent
         for pending in list(self._pending):
             # In this order: after its model has gone and its last call has ended, nothing adds to a call state.
             alive = pending.model_alive() or pending.in_flight
             with self.lock:
-                self._take(pending)
-                self._report(pending)
+                spent += self._take(pending)
+                spent += self._report(pending)
             self._tell()
             if not alive:
                 self._pending.pop(pending, None)
+        return spent
 
-    def take(self) -> None:
+    def take(self) -> int:
         """Take what waits by now in all call states, without reporting it; nothing while another thread is at it.
 
         The worker does not wait: a lock that somebody does not let go of, as where a debugger quits at the end of a
         ``with``, is not to hold up all that the worker does.
+
+        Returns:
+            As `drain`.
         """
+        spent = 0
         if self.lock._is_owned():
-            return
+            return spent
         for pending in list(self._pending):
             if pending.waiting and self.lock.acquire(blocking=False):
                 try:
-                    self._take(pending)
+                    spent += self._take(pending)
                 finally:
                     self.lock.release()
                 self._tell()
+        return spent
 
     def used(self) -> bool:
         """Return True if any call was recorded, or waits to be."""
@@ -136,16 +146,15 @@ class Recorder:
         for pending in self._pending:
             pending.forget()
 
-    def _take(self, pending: PendingCalls) -> None:
+    def _take(self, pending: PendingCalls) -> int:
         # What somebody had to leave before what came after it.
-        if pending.batch is not None:
-            self._take_batch(pending)
-        self._take_batch(pending)
+        left = 0 if pending.batch is None else self._take_batch(pending)
+        return left + self._take_batch(pending)
 
-    def _take_batch(self, pending: PendingCalls) -> None:
+    def _take_batch(self, pending: PendingCalls) -> int:
         batch = pending.take()
         if batch is None:
-            return
+            return 0
         started = perf_counter_ns()
         instruments = self._providers().instruments
         if instruments.recording():
@@ -155,11 +164,11 @@ class Recorder:
                 pass_on(error)
                 self._later.append(partial(internal_error, error))
         pending.batch = None
-        self.drain_overhead += perf_counter_ns() - started
+        return self._spent(started)
 
-    def _report(self, pending: PendingCalls) -> None:
+    def _report(self, pending: PendingCalls) -> int:
         if pending.accumulator.empty:
-            return
+            return 0
         started = perf_counter_ns()
         pending.reported()
         try:
@@ -167,7 +176,12 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  as above
             pass_on(error)
             self._later.append(partial(internal_error, error))
-        self.drain_overhead += perf_counter_ns() - started
+        return self._spent(started)
+
+    def _spent(self, started: int) -> int:
+        spent = perf_counter_ns() - started
+        self.drain_overhead += spent
+        return spent
 
     def _tell(self) -> None:
         """Do what may log. A handler of the log may do anything, so no lock is held meanwhile."""
