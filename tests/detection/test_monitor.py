@@ -164,6 +164,25 @@ def test_facts_are_told_once_and_end(clock: Clock) -> None:
     assert streams.active() == {"fallback": True, "model_changed": False}
 
 
+def test_a_fact_that_is_over_within_its_first_minute_is_left_at_its_end(clock: Clock) -> None:
+    """It is said once that the provider is back, also where the loss was not judged yet; no later word is needed."""
+    streams, soon = clock.monitor.streams("m"), clock.monitor.streams("soon")
+    streams.fact("fallback", "CUDA", 1.0, 1.0)
+    soon.fact("fallback", "CUDA", 1.0, 1.0)
+    soon.over("fallback", 1.0)
+    assert kinds(clock.monitor.judge(1.0)) == [("entered", "fallback")] * 2
+    streams.over("fallback", 30.0)
+    assert [clock.monitor.judge(at) for at in (30.0, 60.0)] == [[], []]
+    assert streams.active()["fallback"]
+    assert kinds(clock.monitor.judge(61.0)) == [("left", "fallback")] * 2
+    # One that is lost again before it was over stays.
+    for value, at in (1.0, 100.0), (0.0, 110.0), (1.0, 120.0):
+        streams.fact("fallback", "CUDA", value, at)
+        clock.monitor.judge(at)
+    assert clock.monitor.judge(10_000.0) == []
+    assert streams.active()["fallback"]
+
+
 def test_reading_changes_nothing(clock: Clock) -> None:
     """Any number of readers of what is on, at any time, have no part in what is found."""
     noise = lognormal(0.1)

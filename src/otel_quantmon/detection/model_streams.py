@@ -166,12 +166,17 @@ class ModelStreams:
     def fact(self, kind: str, of: str, value: float, at: float) -> None:
         """Take note of what needs no statistics: ``value`` is 0 where all is as it was."""
         self._readings.append(_Reading(kind, of, value, at, None, fact=True))
+        if kind in _MOMENTARY and value:
+            self._readings.append(_Reading(kind, of, 0.0, at, None, fact=True))
 
     def over(self, kind: str, at: float) -> None:
-        """Take note that all is as it was again, for each fact of a kind that is on."""
-        for stream in list(self._streams.values()):
-            if stream.kind == kind and stream.active is not None:
-                self.fact(kind, stream.of, 0.0, at)
+        """Take note that all is as it was again, for each fact of a kind that is on, or waits to be judged."""
+        waiting = [reading.of for reading in list(self._readings) if reading.kind == kind and reading.fact]
+        active = [
+            one.of for one in list(self._streams.values()) if one.kind == kind and one.active is not None
+        ]
+        for of in dict.fromkeys([*active, *waiting]):
+            self.fact(kind, of, 0.0, at)
 
     # And this for who reports; reading changes nothing.
 
@@ -197,9 +202,9 @@ class ModelStreams:
             changes += self._judge_ends(self._ended.pop(0), now)
         changes += self._judge_readings(now)
         self._shown.clear()
-        for kind in _MOMENTARY:
-            stream = self._streams.get((kind, ""))
-            if stream is not None and stream.active is not None:
+        for stream in list(self._streams.values()):
+            # Nobody says again that it is over, and an anomaly lasts for a while.
+            if stream.well and stream.active is not None:
                 changes += [self._change(stream, one) for one in stream.take((0.0,), (now,), now)]
         return changes
 

@@ -111,6 +111,7 @@ class Stream:
         share: Observations for each call of the model, as they were made before, until it is known of these; 1 where
             that is not known.
         source: Source of the baseline; ``none`` for a fact, and while there is none.
+        well: True if this is a fact, and it was last seen as it should be.
     """
 
     __slots__ = (
@@ -131,6 +132,7 @@ class Stream:
         "seen",
         "share",
         "source",
+        "well",
     )
 
     def __init__(
@@ -147,6 +149,7 @@ class Stream:
         self.of = of
         self.seen = 0
         self.share = 1.0
+        self.well = False
         self._settles_at: float = math.inf
         self._marks = _Marks()
         self.source: BaselineSource = "none"
@@ -243,6 +246,8 @@ class Stream:
         first = 0
         collector = self._collector
         self.seen += len(values)
+        if self._observation == "fact" and values:
+            self.well = not values[-1]
         if self.seen >= self._settles_at:
             self._settle()
         if collector is not None and not isinstance(collector, _Trials):
