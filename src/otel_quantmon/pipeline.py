@@ -19,7 +19,7 @@ from otel_quantmon.fidelity.remote.sending import Remote
 from otel_quantmon.fidelity.sample import CaptureBudget
 from otel_quantmon.fidelity.shadow import References
 from otel_quantmon.hooks import AnomalyHook, SampleHook
-from otel_quantmon.models.graph_health import is_plain, lost_provider, may_saturate
+from otel_quantmon.models.graph_health import is_plain, is_worse, lost_provider, may_saturate
 from otel_quantmon.models.identity import Model
 from otel_quantmon.models.names import Content, Names
 from otel_quantmon.probe.call_state import CallState
@@ -170,6 +170,22 @@ class Pipeline:
         self._fact(model, "fallback", wanted)
         _logger.warning("model %r runs on %s instead of %s", model.name, got, wanted)
 
+    def moved(self, model: Model, before: str) -> None:
+        """Report that ``model`` runs on another execution provider than ``before``, if it has lost by that."""
+        name, runtime, _, provider = self.key(model)
+        if is_worse(provider, before, model.loaded.requested):
+            self.fell_back(model, before, provider)
+        elif name != OTHER:
+            self._regained(name, runtime)
+        if name != OTHER:
+            # What was said is not to be found out again at the first call.
+            self._ran_on[name, runtime] = model.content, provider
+
+    def _regained(self, name: str, runtime: str) -> None:
+        for series in self.live_series():
+            if series.key[:2] == (name, runtime):
+                series.streams.over("fallback", perf_counter())
+
     def _compare_provider(self, model: Model) -> None:
         """Report a provider on which the model ran when it was loaded before, and which it has lost since."""
         name, runtime, _, provider = self.key(model)
@@ -183,9 +199,7 @@ class Pipeline:
         if is_plain(provider) and (not model.loaded.requested or before in model.loaded.requested):
             self.fell_back(model, before, provider)
         elif not is_plain(provider):
-            for series in self.live_series():
-                if series.key[:2] == (name, runtime):
-                    series.streams.over("fallback", perf_counter())
+            self._regained(name, runtime)
 
     def _show(self, series: Series, kind: semconv.AnomalyType, call: ObservedCall) -> SpanContext | None:
         """Make a root span of ``call``, whose anomaly was found when it was over, if the model's calls may have one."""

@@ -13,7 +13,7 @@ from exported import Exported
 
 from otel_quantmon.models.formats import read_facts
 from otel_quantmon.models.formats.facts import ModelFacts
-from otel_quantmon.models.graph_health import lost_provider, may_saturate
+from otel_quantmon.models.graph_health import is_worse, lost_provider, may_saturate
 from otel_quantmon.pipeline import pipelines
 from otel_quantmon.process.worker import worker
 
@@ -98,6 +98,24 @@ def test_same_providers_again_are_no_fallback(reported):
     session = onnxruntime.InferenceSession(str(real_models.one_op_onnx()), providers=["CPUExecutionProvider"])
     session.set_providers(["CPUExecutionProvider"])
     assert reported.points("quantmon.anomalies") == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "before", "requested", "worse"),
+    [
+        ("CPUExecutionProvider", "CUDAExecutionProvider", (), True),
+        ("CUDAExecutionProvider", "CPUExecutionProvider", (), False),
+        ("CUDAExecutionProvider", "CPUExecutionProvider", ("CPUExecutionProvider",), False),
+        ("CUDAExecutionProvider", "TensorrtExecutionProvider", (), False),
+        ("CUDAExecutionProvider", "TensorrtExecutionProvider", ("TensorrtExecutionProvider",), True),
+        ("TensorrtExecutionProvider", "CUDAExecutionProvider", ("TensorrtExecutionProvider",), False),
+        ("a", "b", ("a", "b"), False),
+        ("b", "a", ("a", "b"), True),
+    ],
+)
+def test_a_worse_provider_is_the_plain_one_or_one_that_was_wanted_less(provider, before, requested, worse):
+    """A move to an accelerator is none; between two of them it is what the application asked for that counts."""
+    assert is_worse(provider, before, requested) is worse
 
 
 @pytest.mark.parametrize(

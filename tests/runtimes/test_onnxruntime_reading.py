@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
 import pytest
 from exported import Exported
+from fidelity.waiting import anomalies, pipeline_of, warnings
 from onnx import helper
 
 from otel_quantmon.process.worker import worker
@@ -60,6 +62,31 @@ def test_set_providers_describes_the_session_anew(exported: Exported, instrument
     assert exported.count(execution_provider="CUDAExecutionProvider") == 1
     assert exported.count(execution_provider="CPUExecutionProvider") == 2
     assert nodes(exported) == {"CPUExecutionProvider": 1}
+
+
+def test_a_better_provider_is_no_fallback_and_ends_one(
+    exported: Exported, instrument: Instrument, caplog: Any
+) -> None:
+    """From CUDA to the CPU is one, and the way back ends it after its minute; nothing else is told of that."""
+    instrument()
+
+    def told() -> list[str]:
+        return [text.partition(" runs on ")[2] for text in warnings(caplog)]
+
+    session = Moving(doubling(), providers=["CPUExecutionProvider"])
+    run(session)
+    assert (told(), anomalies(exported)) == ([], {})
+    session.set_providers(["CPUExecutionProvider"])
+    run(session)
+    assert told() == ["CPUExecutionProvider instead of CUDAExecutionProvider"]
+    assert anomalies(exported) == {"fallback": 1}
+    with pytest.warns(UserWarning, match="not in available provider names"):
+        session.set_providers(["CUDAExecutionProvider", "CPUExecutionProvider"])
+    run(session)
+    assert anomalies(exported) == {"fallback": 1}
+    assert len(told()) == 1
+    pipeline_of(exported).monitor.judge(perf_counter() + 61.0)
+    assert [point.value for point in exported.points("quantmon.anomaly.active", anomaly="fallback")] == [0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from otel_quantmon.models.formats.facts import ModelFacts
 
-__all__ = ["GraphHealth", "is_plain", "lost_provider", "may_saturate", "unfused_pairs"]
+__all__ = ["GraphHealth", "is_plain", "is_worse", "lost_provider", "may_saturate", "unfused_pairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,20 @@ def lost_provider(requested: Sequence[str], actual: Collection[str]) -> str | No
 def is_plain(provider: str) -> bool:
     """Return True if ``provider`` is what a runtime has left when all that would be faster is gone."""
     return provider in ("CPU", "CPUExecutionProvider")
+
+
+def is_worse(provider: str, before: str, requested: Sequence[str]) -> bool:
+    """Return True if a model that ran on ``before`` has lost by running on ``provider``.
+
+    Args:
+        provider, before: Execution providers.
+        requested: Providers that the application asked for when it loaded the model, the best first.
+    """
+    if is_plain(provider) or is_plain(before):
+        return is_plain(provider) and not is_plain(before)
+    # Which of two is faster only the application knows.
+    wanted = requested.index(before) if before in requested else len(requested)
+    return wanted < (requested.index(provider) if provider in requested else len(requested))
 
 
 def unfused_pairs(optimized: ModelFacts) -> int:

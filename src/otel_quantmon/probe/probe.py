@@ -47,8 +47,8 @@ class ProbeHost(Protocol):
         """Record and sample the calls of ``state``, which is new, of ``probe``."""
         ...
 
-    def fell_back(self, model: Model, wanted: str, got: str) -> None:
-        """Report that ``model`` runs on another execution provider than it did."""
+    def moved(self, model: Model, before: str) -> None:
+        """Take note that ``model`` runs on another execution provider than ``before``."""
         ...
 
 
@@ -173,5 +173,5 @@ class Probe:
         }
         self.states = {}
         if before.providers and loaded.provider != before.provider:
-            self._host.fell_back(self.model, before.provider, loaded.provider)
+            self._host.moved(self.model, before.provider)
         return (loaded.provider, loaded.providers) != (before.provider, before.providers)
