@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
 from functools import cache
 from typing import Any
@@ -42,26 +43,33 @@ def reset_in_children(timeouts: Timeouts) -> None:
     _timeouts.add(timeouts)
 
 
+class _Held(threading.local):
+    """What this thread holds while it forks: two may fork at once, and neither can let go of the other's."""
+
+    def __init__(self) -> None:
+        self.locks: list[Any] = []
+
+
 # A thread that is moving records when another one forks would leave the SDK's locks held for ever in the child, so
 # the fork waits for it. The child gets new locks of ours.
-_held: list[Any] = []
+_held = _Held()
 
 
 def _before_fork() -> None:
     with guarded:
         _follow_multiprocessing()
         locks = [one.fork_lock() for one in registered()]
-        _held.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
+        _held.locks.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
 
 
 def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().release()
+    while _held.locks:
+        _held.locks.pop().release()
 
 
 def _after_fork_in_child() -> None:
     with guarded:
-        _held.clear()
+        _held.locks.clear()
         worker.reset()
         reference_worker.reset()
         watchdog.reset()
