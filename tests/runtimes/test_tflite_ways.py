@@ -203,6 +203,21 @@ def test_shapes_follow_a_resized_input(
     assert exported.count() == 4
 
 
+def test_a_warm_model_stays_warm_when_it_is_resized_twice(
+    module: ModuleType, digits: str, exported: Exported, instrument: Instrument
+) -> None:
+    """Without a call in between, as where an application sets one input after another."""
+    instrument(warmup=1)
+    interpreter = interpreter_of(module, digits, exported)
+    for batches in ((1,), (4, 2)):
+        for batch in batches:
+            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [batch, 8, 8, 1])
+            interpreter.allocate_tensors()
+        set_input(interpreter)
+        interpreter.invoke()
+    assert [(span.attributes or {}).get("quantmon.warmup") for span in exported.raw_spans()] == [True, None]
+
+
 def test_sizes_of_outputs_follow_a_resized_input(
     module: ModuleType, digits: str, exported: Exported, instrument: Instrument
 ) -> None:

@@ -167,10 +167,10 @@ class Probe:
         self.model.loaded = loaded
         # The old call states are to be forgotten, also by the recorder, or each change would add to them for ever.
         self._loading = object()
-        # A resized input does not make a warm model cold.
-        self._to_warm_up = {
-            method: state.to_warm_up for method, state in self.states.items() if state is not None
-        }
+        # A resized input does not make a warm model cold, nor do two between which it was not called.
+        self._to_warm_up.update(
+            (method, state.to_warm_up) for method, state in self.states.items() if state is not None
+        )
         self.states = {}
         if before.providers and loaded.provider != before.provider:
             self._host.moved(self.model, before.provider)
