@@ -9,7 +9,6 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp: 400 and 413 are not sent aga
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 
 import anyio
@@ -29,6 +28,7 @@ from otel_quantmon.desk.messages import (
 )
 from otel_quantmon.desk.server import Server
 from otel_quantmon.desk.store import BusyError, FailedError, Store
+from otel_quantmon.telemetry.bodies import ENCODINGS, BodyError, BodyTooLargeError, expanded
 
 __all__ = ["MOST_BYTES", "Receiver"]
 
@@ -100,8 +100,8 @@ class Receiver:
         if content_type not in {PROTOBUF, JSON}:
             raise _RefusedError(415, f"send {PROTOBUF} or {JSON}")
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in _WINDOWS:
-            raise _RefusedError(415, f"no such encoding here: send {', '.join(_WINDOWS)}")
+        if encoding not in ENCODINGS:
+            raise _RefusedError(415, f"no such encoding here: send {', '.join(ENCODINGS)}")
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > MOST_BYTES:
             raise _RefusedError(413, _TOO_LARGE)
@@ -117,10 +117,12 @@ class Receiver:
                     if self._held > _MOST_HELD:
                         raise _RefusedError(503, "too much is being received at once")
                     pieces.append(piece)
-            body = _decompressed(b"".join(pieces), _WINDOWS[encoding])
+            body = expanded(b"".join(pieces), encoding, MOST_BYTES)
             outcome = await asyncio.wrap_future(self._store.submit(signal, content_type, body))
-        except MalformedError as error:
+        except (MalformedError, BodyError) as error:
             raise _RefusedError(400, str(error)) from error
+        except BodyTooLargeError as error:
+            raise _RefusedError(413, _TOO_LARGE) from error
         except TimeoutError as error:
             raise _RefusedError(408, f"the body did not come in {_BODY_SECONDS:g} s") from error
         except BusyError as error:
@@ -134,29 +136,4 @@ class Receiver:
         return success(signal, content_type, outcome.rejected, outcome.message)
 
 
-# What zlib calls the format, by the name that HTTP has for it.
-_WINDOWS = {"identity": None, "gzip": 31, "deflate": 15}
 _TOO_LARGE = f"a body may have {MOST_BYTES} bytes at most, decompressed too"
-
-
-def _decompressed(body: bytes, window: int | None) -> bytes:
-    """``body`` without its compression: never more than is allowed, however much it would become."""
-    if window is None:
-        return body
-    found: list[bytes] = []
-    size = 0
-    try:
-        while body:
-            stream = zlib.decompressobj(window)
-            piece = stream.decompress(body, MOST_BYTES + 1 - size)
-            size += len(piece)
-            if size > MOST_BYTES:
-                raise _RefusedError(413, _TOO_LARGE)
-            if not stream.eof:
-                raise MalformedError("the compressed body is cut off")
-            found.append(piece)
-            # gzip allows one member after another.
-            body = stream.unused_data
-    except zlib.error as error:
-        raise MalformedError(f"the body is not compressed as its header says: {error}") from error
-    return b"".join(found)
