@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from time import thread_time
@@ -95,4 +96,27 @@ def test_without_calls_judgement_ends_with_its_provider(over: bool, own: Worker)
     one.arm()
     assert judged.wait(SECONDS)
     assert own.flush(SECONDS)
-    assert one._armed is not over
+    assert bool(one._idle) is over
+
+
+def test_threads_that_arm_at_once_have_one_judgement_between_them(own: Worker) -> None:
+    """Wherever in the midst of it another thread does it as well: two chains of judgements would go on for ever."""
+    asked: list[Callable[[], object]] = []
+    own.submit = lambda job, delay=0.0: asked.append(job)  # type: ignore[method-assign]  to see what it is asked for
+    for stop in range(20):
+        one = judging_of(Recorder())
+        lines = iter(range(stop))
+
+        def trace(frame: Any, event: str, _: Any, one: Judging = one, lines: Any = lines) -> Any:
+            if frame.f_code is Judging.arm.__code__ and event == "line" and next(lines, None) is None:
+                sys.settrace(None)
+                one.arm()
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            one.arm()
+        finally:
+            sys.settrace(before)
+        assert asked.count(one._tick) == 1

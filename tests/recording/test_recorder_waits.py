@@ -89,6 +89,27 @@ def test_a_signal_handler_does_not_wait_for_the_call_that_it_interrupts(pipeline
     assert len(state.durations) == 1
 
 
+def test_a_calibrated_call_may_be_taken_at_once(pipeline: Pipeline) -> None:
+    """A collection right after its end, where it is looked at: it is learnt from or not, and nothing is raised."""
+
+    class Taken(list[int]):
+        def __len__(self) -> int:
+            length = super().__len__()
+            self.clear()
+            return length
+
+    engine = engine_of(pipeline)
+    run(engine)
+    state = engine._quantmon_probe.states[INVOKE]
+    assert state is not None
+    state.durations = Taken()
+    state.overhead = 0.0
+    state.ask_to_calibrate()
+    run(engine)
+    assert not state.calibrate
+    assert state.overhead > 0.0
+
+
 def test_judgement_does_not_wait_for_a_thread_that_takes_records(pipeline: Pipeline) -> None:
     """The worker has more to do, and there is no telling when the other one is done; what waits is judged next time."""
     engine = engine_of(pipeline)

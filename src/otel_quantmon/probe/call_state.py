@@ -222,9 +222,17 @@ class CallState(PendingCalls):
     def _asked(self) -> bool:
         return self.anomaly is not None or (self.sampler is not None and self.sampler.due)
 
-    def learn_overhead(self, nanoseconds: int) -> None:
-        """Learn from a call that was calibrated."""
-        self.overhead += (nanoseconds - self.overhead) * (0.1 if self.overhead else 1.0)
+    def learn_overhead(self, took: int, waiting: int) -> None:
+        """Learn from a call that was calibrated: nanoseconds that it took with its observation.
+
+        Args:
+            took: Those nanoseconds.
+            waiting: Durations that waited before it.
+        """
+        # In one step, since a collection may take them. Of several the last may be of another thread's call.
+        own = self.durations[waiting:]
+        if len(own) == 1:
+            self.overhead += (took - own[0] - self.overhead) * (0.1 if self.overhead else 1.0)
 
     def pay_span(self) -> None:
         """Begin anew to save for a root span, at what those cost lately."""

@@ -145,7 +145,5 @@ def _calibrate(
     result = call(instance, *args, **kwargs)
     took = perf_counter_ns() - began
     with guarded:
-        # Unless another thread's call ended meanwhile, and the last record may be that one's.
-        if len(state.durations) == waiting + 1:
-            state.learn_overhead(took - state.durations[-1])
+        state.learn_overhead(took, waiting)
     return result

@@ -80,7 +80,8 @@ class Judging:
         self._kept = kept
         self._show = show
         self._inquiry_timeout = inquiry_timeout
-        self._armed = False
+        # Empty while a judgement is arranged for.
+        self._idle = [None]
         self._wait = interval
         self._closely = False
         self._forget_calls()
@@ -88,17 +89,22 @@ class Judging:
 
     def arm(self) -> None:
         """Judge in a while, and again for as long as there are calls."""
-        if not self._armed:
-            self._armed = True
-            self._wait = self._interval
-            try:
-                worker.submit(self._tick, self._interval)
-            except Exception as error:  # noqa: BLE001  without a thread calls are counted all the same
-                internal_error(error)
+        if not self._idle:
+            return
+        # In one step: of two threads that come at once, one arranges for it.
+        try:
+            self._idle.pop()
+        except IndexError:
+            return
+        self._wait = self._interval
+        try:
+            worker.submit(self._tick, self._interval)
+        except Exception as error:  # noqa: BLE001  without a thread calls are counted all the same
+            internal_error(error)
 
     def after_fork(self) -> None:
         """In a child: the timer ran on a thread of the parent. It starts anew with the first calls here."""
-        self._armed = False
+        self._idle = [None]
         self._forget_calls()
         self._monitor.reset()
 
@@ -136,7 +142,7 @@ class Judging:
         if self._wait > max(_LONGEST_WAIT, self._interval) or (not called and self._providers().shut_down()):
             for news in self._monitor.news(now, at_once=True, held=self._held):
                 self._announce(news)
-            self._armed = False
+            self._idle.append(None)
         else:
             wait = self._wait / _SOONER if self._closely else self._wait
             worker.submit(self._tick, max(wait, _SHARE * spent))

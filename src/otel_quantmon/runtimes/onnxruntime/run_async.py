@@ -226,9 +226,7 @@ def _calibrate(call: Callable[..., Any], state: CallState, session: Any, args: t
     def calibrated(results: Any, user_data: Any, error: str) -> Any:
         took = perf_counter_ns() - began
         with guarded:
-            # Unless another call ended meanwhile, and the last record may be that one's.
-            if len(state.durations) == waiting + 1:
-                state.learn_overhead(took - state.durations[-1])
+            state.learn_overhead(took, waiting)
         return callback(results, user_data, error)
 
     began = perf_counter_ns()
