@@ -100,7 +100,10 @@ def test_an_interpreter_that_is_resized_for_ever(exported: Exported, tflite_inst
         interpreter.resize_tensor_input(index, (1 + number % 2, 8, 8, 1))
         interpreter.allocate_tensors()
         interpreter.invoke()
-    assert exported.calls() == 1_500
+    assert len(_pipeline(exported).recorder._pending) < 600
+    # They linger for one collection, since calls may run meanwhile.
+    for _ in range(2):
+        assert exported.calls() == 1_500
     assert len(_pipeline(exported).recorder._pending) <= 2
 
 

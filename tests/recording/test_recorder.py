@@ -79,6 +79,25 @@ def test_what_a_model_leaves_behind_is_counted_and_then_forgotten(
     assert exported.count() == 5
 
 
+def test_a_call_that_ends_while_its_session_is_made_anew_is_counted(
+    pipeline: Pipeline, exported: Exported
+) -> None:
+    """A collection may come where it is no longer in flight and not recorded yet, and its state is to be forgotten."""
+    engine = engine_of(pipeline)
+    for _ in range(5):
+        run(engine)
+    state = engine._quantmon_probe.states[INVOKE]
+    assert state is not None
+    engine._quantmon_probe.reload(loaded("other"))
+    assert exported.count() == 5
+    # As the call's thread does when it goes on.
+    state.ends.append(perf_counter_ns())
+    state.durations.append(1000)
+    assert exported.count() == 6
+    assert exported.count() == 6
+    assert list(pipeline.recorder._pending) == []
+
+
 def test_lanes_of_models_that_went_are_not_kept_without_a_collection(pipeline: Pipeline) -> None:
     """A process that loads and drops models, and whose reader never comes, does not grow by them."""
     for _ in range(2000):

@@ -165,6 +165,8 @@ class Probe:
         if loaded == before:
             return False
         self.model.loaded = loaded
+        for state in self.calls():
+            state.lingers = True
         # The old call states are to be forgotten, also by the recorder, or each change would add to them for ever.
         self._loading = object()
         # A resized input does not make a warm model cold, nor do two between which it was not called.

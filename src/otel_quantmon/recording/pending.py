@@ -45,6 +45,8 @@ class PendingCalls:
         overhead: Nanoseconds that the observation takes of a call with nothing else to say, as lately calibrated.
         batch: What was taken and is not yet added up, None if nothing is.
         accumulator: What was added up and is not yet reported.
+        lingers: True if it is to be kept for a collection more than its model: there may be calls that have begun with
+            it though the runtime's object has another one by now.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class PendingCalls:
         "in_flight",
         "io",
         "limit",
+        "lingers",
         "measured",
         "method",
         "model_alive",
@@ -94,6 +97,7 @@ class PendingCalls:
         self.in_flight: deque[None] = deque()
         self.overhead = 0.0
         self.batch: Batch | None = None
+        self.lingers = False
         self.accumulator = Accumulator(series.attributes, method.name)
 
     @property

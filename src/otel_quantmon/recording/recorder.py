@@ -66,7 +66,9 @@ class Recorder:
         self._pending[pending] = None
         if len(self._pending) > self._sweep_at:
             self.drain()
-            self._sweep_at = 2 * len(self._pending) + _SPARE_STATES
+            # Not by twice as many: those that linger go the next time.
+            left = list(self._pending)
+            self._sweep_at = len(left) + sum([one.model_alive() for one in left]) + _SPARE_STATES
 
     def flush(self, pending: PendingCalls) -> None:
         """Take what waits in ``pending``: if another thread is at it, only once too much waits."""
@@ -108,8 +110,12 @@ class Recorder:
                 spent += self._take(pending)
                 spent += self._report(pending)
             self._tell()
-            if not alive:
-                self._pending.pop(pending, None)
+            if not alive and not pending.waiting:
+                if pending.lingers:
+                    # A call may be between its end and its record, and so in neither place; the next time it is here.
+                    pending.lingers = False
+                else:
+                    self._pending.pop(pending, None)
         return spent
 
     def take(self) -> int:
