@@ -99,9 +99,11 @@ class Signals:
 
         Of a ``pair`` of calls in a row the second one only tells how much they are alike.
         """
+        # State that the model has made is no data. It adds up over all calls before, and what it does to results is
+        # seen in these; so it is watched only where there are none.
         state = fed_back(inputs, outputs)
+        results = {name: array for name, array in outputs.items() if name not in state} or outputs
         forms = {(outputs[name].dtype, outputs[name].shape) for name in state}
-        # State that the model has made is no data; it is looked at where it comes out.
         data = {name: array for name, array in inputs.items() if (array.dtype, array.shape) not in forms}
         sketches = {
             name: sketch for name, array in data.items() if (sketch := input_sketch(array)) is not None
@@ -110,7 +112,7 @@ class Signals:
             return
         for name, sketch in sketches.items():
             self.streams.read("input_distribution", name, sketch, at, call)
-        for name, array in outputs.items():
+        for name, array in results.items():
             sketch = output_sketch(array, facts.get(name), decides=name not in state)
             if sketch is not None:
                 self.streams.read("output_distribution", name, sketch, at, call)

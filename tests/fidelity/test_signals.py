@@ -1,0 +1,64 @@
+"""What of a sample is judged: data and results, but not the state that a model hands on to itself."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from otel_quantmon.detection.model_streams import ModelStreams
+from otel_quantmon.detection.monitor import Monitor
+from otel_quantmon.fidelity.numerics.comparison import compare
+from otel_quantmon.fidelity.signals import Signals
+
+
+def signals() -> tuple[Signals, ModelStreams]:
+    streams = Monitor(1.0).streams("model")
+    return Signals(streams, {}, cast("Any", None)), streams
+
+
+def read(streams: ModelStreams) -> set[tuple[str, str]]:
+    """Types and parts of what waits to be judged."""
+    return {(reading.kind, reading.of) for reading in streams._readings}
+
+
+X, H = np.ones((1, 8, 3), np.float32), np.ones((2, 1, 4), np.float32)
+Y = np.full((1, 5), 0.2, np.float32)
+
+
+def test_state_beside_a_result_is_not_judged() -> None:
+    """It adds up over all calls before: of a voice detector that runs for minutes it is four times as large later on,
+    with nothing wrong. Its distance from float is measured, for the metric.
+    """
+    one, streams = signals()
+    one.data({"x": X, "h": H}, {"y": Y, "hn": 2 * H}, {}, 1.0, None)
+    for comparison in compare({"y": Y, "hn": 2 * H}, {"y": Y, "hn": H}, inputs={"x": X, "h": H}):
+        assert comparison.measures is not None
+        one.shadow(comparison, None)
+    assert read(streams) == {
+        ("input_distribution", "x"),
+        ("output_distribution", "y"),
+        ("relative_error", "y"),
+        ("cosine", "y"),
+        ("disagreement", "y"),
+    }
+
+
+def test_outputs_that_all_look_like_inputs_are_judged() -> None:
+    """As of a model that improves two pictures: they may be results."""
+    one, streams = signals()
+    one.data({"a": X, "b": H}, {"c": X, "d": H}, {}, 1.0, None)
+    for comparison in compare({"c": X, "d": H}, {"c": X, "d": H}, inputs={"a": X, "b": H}):
+        one.shadow(comparison, None)
+    assert {("output_distribution", "c"), ("relative_error", "c"), ("cosine", "d")} <= read(streams)
+
+
+def test_the_second_of_a_pair_only_tells_how_much_calls_are_alike() -> None:
+    """It is no observation of its own, since it may be the same once more."""
+    one, streams = signals()
+    pair = object()
+    for _ in range(2):
+        one.data({"x": X}, {"y": Y}, {}, 1.0, None, pair)
+    assert len(streams._readings) == 2
+    one.data({"x": X}, {"y": Y}, {}, 1.0, None, object())
+    assert len(streams._readings) == 4
