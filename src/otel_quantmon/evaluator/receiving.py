@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from otel_quantmon.evaluator.directory import DirectorySource
 from otel_quantmon.evaluator.source import Claimed, EvaluatorError, Verdict
@@ -56,7 +56,6 @@ class Receiver(BaseHTTPRequestHandler):
         answers: Content type of an answer without an error.
     """
 
-    server: _Server
     protocol_version = "HTTP/1.1"
     timeout = _PATIENCE
     answers = "text/plain"
@@ -72,11 +71,12 @@ class Receiver(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer by what became of the request."""
         status, said = 503, b"too much is being received at once"
-        if self.server.turns.acquire(timeout=_TURN_SECONDS):
+        turns = cast("_Server", self.server).turns
+        if turns.acquire(timeout=_TURN_SECONDS):
             try:
                 status, said = self._taken()
             finally:
-                self.server.turns.release()
+                turns.release()
         # What has not been read of a request that was refused would be taken for the next one.
         self.close_connection = self.close_connection or status != 200
         self.send_response(status)

@@ -165,12 +165,11 @@ def _checked(message: Any) -> SampleRecord:
     wrong += [name for name in ("golden",) if not isinstance(values[name], bool)]
     if wrong or not is_sample_id(values["id"]):
         raise SampleError(f"its fields are not those of a sample: {', '.join(wrong or ['id'])}")
-    if not isinstance(values["facts"], list) or not all(
-        map(_is_facts, cast("list[object]", values["facts"]))
-    ):
+    facts = cast("list[dict[str, Any]]", values["facts"])
+    if not isinstance(values["facts"], list) or not all(map(_is_facts, facts)):
         raise SampleError("its facts of tensors cannot be read")
     texts = {name: encodable(values[name]) for name in (*_TEXTS, *_MAYBE_TEXTS) if values[name] is not None}
-    checked: dict[str, Any] = {**values, **texts, "facts": tuple(map(unpacked_facts, values["facts"]))}
+    checked: dict[str, Any] = {**values, **texts, "facts": tuple(map(unpacked_facts, facts))}
     return SampleRecord(**checked)
 
 
