@@ -242,7 +242,7 @@ def test_the_process_ends_with_the_need_for_it(
     collection and no call to tell of it.
     """
     instrument(reference={"*": reference})
-    sessions = [onnxruntime.InferenceSession(doubling())]
+    sessions = [onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])]
     evaluate(exported, lambda: sessions[0].run(None, {"x": X}))
     process = reference_process(exported)
     if end == "uninstrumented":
@@ -260,7 +260,7 @@ def test_a_sample_after_the_shutdown_starts_no_process(
 ) -> None:
     """What is still compared when the providers have been shut down is dropped, and its tensors are let go of."""
     instrument(reference={"*": reference})
-    session = onnxruntime.InferenceSession(doubling())
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
     evaluate(exported, lambda: session.run(None, {"x": X}))
     process = reference_process(exported)
     pipeline, assessment = pipeline_of(exported), fidelity_of(exported)
