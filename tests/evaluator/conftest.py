@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -113,6 +114,17 @@ def worker(directory: Path, models: Path, exported: Exported) -> Callable[..., E
 def files(directory: Path, folder: str) -> list[str]:
     """Names of the files in a folder of the directory."""
     return sorted(path.name for path in (directory / folder).iterdir())
+
+
+def suspects(directory: Path) -> dict[str, int]:
+    """How many workers have ended over a sample, by its identity."""
+    database = sqlite3.connect(directory / "state.sqlite")
+    try:
+        return dict(
+            Counter(one for (ids,) in database.execute("SELECT ids FROM at_hand") for one in ids.split())
+        )
+    finally:
+        database.close()
 
 
 def outcomes(exported: Exported) -> dict[str, int]:
