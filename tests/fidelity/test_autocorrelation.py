@@ -62,6 +62,19 @@ def test_what_is_alike_is_found(stream: Callable[[random.Random], Iterator[float
         assert sum(map(bool, found)) >= share * 200
 
 
+def test_a_film_whose_first_pairs_are_of_one_scene_is_found_out() -> None:
+    """Within a scene only noise varies, and pictures in a row look independent; pairs over minutes show the scenes."""
+    rng = random.Random(3)
+    film = Autocorrelation()
+    for _ in range(PAIRS):
+        film.add({"mean": rng.gauss(0, 1)}, {"mean": rng.gauss(0, 1)})
+    assert film.alike is False
+    for _ in range(PAIRS):
+        scene = rng.gauss(0, 5)
+        film.add({"mean": scene + rng.gauss(0, 1)}, {"mean": scene + rng.gauss(0, 1)})
+    assert film.alike is True
+
+
 def test_a_number_that_never_varies_says_nothing() -> None:
     """Beside others it is left out; where nothing varies it is not known whether calls in a row are alike."""
     assert alike(independent(random.Random(1)), constant=0.0) is False

@@ -12,10 +12,13 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
-__all__ = ["PAIRS", "Autocorrelation"]
+__all__ = ["PAIRS", "Autocorrelation", "rank_correlation"]
 
 PAIRS = 32
-"""Pairs of calls in a row that decide."""
+"""Pairs of calls in a row that decide: the first ones soon, and once again as many more, over some minutes."""
+
+# Of the first pairs one in so many is kept for the second decision.
+_ONE_IN = 4
 
 # Standard deviations of Spearman's coefficient of independent pairs, which are 1 / sqrt(pairs - 1); by chance it is
 # beyond this in one number of 160, one-sided (Kendall and Gibbons, Rank Correlation Methods, 1990).
@@ -23,21 +26,25 @@ _FARTHEST = 2.5
 
 
 class Autocorrelation:
-    """Learns from pairs of calls in a row, spread over the first traffic, how much they are alike.
+    """Learns from pairs of calls in a row how much they are alike.
+
+    The first pairs may all be of one scene of a film, in which only noise varies. So it is decided twice.
 
     Attributes:
         alike: True if they are alike; None until that is known. It never is where nothing varies.
     """
 
-    __slots__ = ("_pairs", "alike")
+    __slots__ = ("_enough", "_pairs", "alike")
 
     def __init__(self) -> None:
         self.alike: bool | None = None
+        # Pairs that the next decision waits for, 0 after the last one.
+        self._enough = PAIRS
         self._pairs: dict[str, tuple[array[float], array[float]]] = {}
 
     def add(self, first: Mapping[str, float], second: Mapping[str, float]) -> None:
         """Take the same numbers of two calls in a row."""
-        if self.alike is not None:
+        if not self._enough:
             return
         for name, value in first.items():
             following = second.get(name, math.nan)
@@ -45,15 +52,29 @@ class Autocorrelation:
                 firsts, seconds = self._pairs.setdefault(name, (array("d"), array("d")))
                 firsts.append(value)
                 seconds.append(following)
-        if any(len(firsts) >= PAIRS for firsts, _ in self._pairs.values()):
+        if any(len(firsts) >= self._enough for firsts, _ in self._pairs.values()):
             self._decide()
 
     def _decide(self) -> None:
-        found = [rank_correlation(*pairs) for pairs in self._pairs.values() if len(pairs[0]) * 2 >= PAIRS]
-        known = [one for one in found if one is not None]
-        if known:
-            self.alike = max(known) > _FARTHEST / math.sqrt(PAIRS - 1)
-        self._pairs.clear()
+        wanted, pairs = self._enough, self._pairs
+        found = [
+            one > _FARTHEST / math.sqrt(len(firsts) - 1)
+            for firsts, seconds in pairs.values()
+            if len(firsts) * 2 >= wanted and (one := rank_correlation(firsts, seconds)) is not None
+        ]
+        if not found:
+            # Nothing varies so far.
+            pairs.clear()
+            return
+        self.alike = any(found)
+        if wanted > PAIRS:
+            self._enough = 0
+            pairs.clear()
+        else:
+            self._enough = PAIRS + PAIRS // _ONE_IN
+            self._pairs = {
+                name: (firsts[::_ONE_IN], seconds[::_ONE_IN]) for name, (firsts, seconds) in pairs.items()
+            }
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -26,6 +26,11 @@ __all__ = ["LeastChecks", "Sampler"]
 _MOST_CHECKS = 8
 _LONGEST_SPREAD = 1.0
 
+# Pairs of calls in a row that are checked, some more than decide, since some are lost, as where a call fails; and after
+# so many that come as soon as they can, as many more with so many seconds in between.
+_PAIRS = PAIRS + PAIRS // 4
+_BETWEEN_PAIRS = 10.0
+
 # What a check costs until one was made, in nanoseconds.
 _CHECK_COST = 200_000.0
 
@@ -86,8 +91,9 @@ class Sampler:
         self._miss = miss
         self._least = least
         self._checks = 0
-        self._pairs = 2 * PAIRS  # some are lost, as where a call fails
+        self._pairs = 2 * _PAIRS
         self._pair: object = None
+        self._pair_after = 0.0
         self._left = 0  # that come later, one every so many seconds
         self._every = 0.0
         self._turn = 0  # of those that come later: what was asked for anew takes the place of what was left
@@ -124,10 +130,12 @@ class Sampler:
 
     def check(self) -> None:
         """Ask for one check; at first also of the call after it, to see how much calls in a row are alike."""
-        if self._pairs > 0 and self._pair is None:
+        if self._pairs > 0 and self._pair is None and (now := monotonic()) >= self._pair_after:
             self._pairs -= 1
             self._pair = object()
             self._checks = 2
+            if self._pairs < _PAIRS:
+                self._pair_after = now + _BETWEEN_PAIRS
         self._checks = max(self._checks, 1)
         self._ask()
 
