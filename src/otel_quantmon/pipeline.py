@@ -120,8 +120,7 @@ class Pipeline:
 
     def exit_timeout(self) -> float | None:
         """See `Registered`."""
-        used = self.load_overhead > 0 or self.recorder.used()
-        return self.settings.exit_timeout if used else None
+        return self.settings.exit_timeout if self._used() else None
 
     def exporting(self) -> list[Any]:
         """See `Registered`."""
@@ -344,6 +343,14 @@ class Pipeline:
             attributes[semconv.ERROR_TYPE] = error_type
         self.providers.instruments.load_duration.record(seconds, attributes)
         self.load_overhead += overhead
+
+    def _used(self) -> bool:
+        return self.load_overhead > 0 or self.recorder.used()
+
+    def before_fork(self) -> None:
+        """See `Registered`."""
+        if self._used():
+            self.providers.instruments.prepare_to_forget()
 
     def after_fork(self) -> None:
         """In a child: forget what the parent reports, and what threads held that are not here."""

@@ -113,6 +113,40 @@ def test_fork_with_records_collected(exemplars: str) -> None:
     assert done.stdout.strip() == "(20, 20, True, [], 20, 5) (60, 60, False, [1], 60, 5)"
 
 
+_EARLY_FORK = """
+import os, threading
+from exported import Exported
+from lifecycle.models import runner
+from otel_quantmon import ONNXRuntimeInstrumentor
+from otel_quantmon.process.worker import worker
+
+exported = Exported()
+ONNXRuntimeInstrumentor().instrument(**exported.providers)
+run = runner("onnxruntime")
+# The thread that would prove it does not come to it.
+free, held = threading.Event(), threading.Event()
+worker.submit(lambda: held.set() or free.wait(60))
+assert held.wait(20)
+for _ in range(50):
+    run()
+exported.reader.collect()
+child = os.fork()
+if child == 0:
+    run()
+    os._exit(exported.calls())
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+free.set()
+print(code, exported.calls())
+"""
+
+
+def test_fork_before_it_is_proven_that_points_can_be_forgotten() -> None:
+    """A child that is forked within moments of its parent's first collection counts from zero as well: the fork
+    proves what no other thread has come to prove.
+    """
+    assert run(_EARLY_FORK).stdout.strip() == "1 50"
+
+
 _BUSY_FORK = """
 import os, threading
 from exported import Exported

@@ -35,6 +35,9 @@ class _Registered:
     def fork_lock(self) -> Any:
         return self._lock
 
+    def before_fork(self) -> None:
+        pass
+
 
 def test_two_threads_that_fork_at_once_let_go_of_their_own_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One takes the lock that the other has just released: each releases it once, and then it is free. Else the first

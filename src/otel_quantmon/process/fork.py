@@ -58,6 +58,8 @@ _held = _Held()
 def _before_fork() -> None:
     with guarded:
         _follow_multiprocessing()
+        for one in registered():
+            one.before_fork()
         locks = [one.fork_lock() for one in registered()]
         _held.locks.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
 

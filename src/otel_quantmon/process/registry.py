@@ -14,6 +14,10 @@ class Registered(Protocol):
         """Return the lock that a fork waits for, a `threading.RLock`."""
         ...
 
+    def before_fork(self) -> None:
+        """In the process that is about to fork, do what a child without its threads could not do safely."""
+        ...
+
     def after_fork(self) -> None:
         """In a child, forget what the parent reports, and what threads held that are not here."""
         ...

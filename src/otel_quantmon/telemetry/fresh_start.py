@@ -1,9 +1,9 @@
 """A forked child counts from zero: what the SDK has taken in before the fork is its parent's to report.
 
 The SDK has no public way to give up its points, so they are taken away through private parts of it.
-As with recording in bulk that is only done where it is proven, on another thread and before it is needed: that points
-taken away in a throw-away provider leave what is recorded later, and nothing else. A child that is forked before goes
-on with its parent's totals.
+As with recording in bulk that is only done where it is proven, before it is needed: that points taken away in a
+throw-away provider leave what is recorded later, and nothing else. Another thread proves it; a process that forks
+before that thread has come to it proves it itself, in the parent, since the child may find locks of the SDK held.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from opentelemetry.util.types import AttributeValue
 from otel_quantmon import semconv
 from otel_quantmon._version import __version__
 from otel_quantmon.guard import guarded, internal_error
+from otel_quantmon.telemetry import fresh_start
 from otel_quantmon.telemetry.bulk_histogram import BulkHistogram
-from otel_quantmon.telemetry.fresh_start import forget_points
 from otel_quantmon.telemetry.proof import Job
 
 __all__ = ["Attributes", "Instruments", "Measurements"]
@@ -97,9 +97,14 @@ class Instruments:
                 return False
         return type(histogram) is not NoOpHistogram
 
+    def prepare_to_forget(self) -> None:
+        """Before a fork: find out whether `forget` will do in the child, unless that is known."""
+        if self.recording():
+            fresh_start.proof.settle()
+
     def forget(self) -> None:
-        """In a child after fork: begin anew with what is recorded, see `forget_points`."""
-        forget_points(self._recorded)
+        """In a child after fork: begin anew with what is recorded, see `fresh_start`."""
+        fresh_start.forget_points(self._recorded)
 
     def _bulk(self, metric: semconv.Metric, per_unit: int = 1) -> BulkHistogram:
         return BulkHistogram(self._histogram(metric), metric.boundaries or (), per_unit, self._in_background)

@@ -20,12 +20,13 @@ class Proof:
         given: True once it is proven.
     """
 
-    __slots__ = ("_asked_in", "_prove", "given")
+    __slots__ = ("_asked_in", "_made_in", "_prove", "given")
 
     def __init__(self, prove: Callable[[], bool]) -> None:
         self.given = False
         self._prove = prove
         self._asked_in: int | None = None
+        self._made_in: int | None = None
 
     def ask(self, submit: Callable[[Job], object]) -> None:
         """Have the proof made by ``submit``, which runs a job on another thread; the first time that this is asked."""
@@ -34,5 +35,11 @@ class Proof:
             self._asked_in = os.getpid()
             submit(self._try)
 
+    def settle(self) -> None:
+        """Make the proof now if none was made in this process, or while another thread is still at it."""
+        if not self.given and self._made_in != os.getpid():
+            self._try()
+
     def _try(self) -> None:
         self.given = self._prove()
+        self._made_in = os.getpid()
