@@ -14,28 +14,44 @@ from otel_quantmon.probe.completion import complete, complete_plain, measured
 from otel_quantmon.probe.slow_path import take_slow_path
 from otel_quantmon.telemetry.context import current_context, suppressed
 
-__all__ = ["PROBE", "observed"]
+__all__ = ["PROBE", "Idle", "StateOf", "observed"]
 
 PROBE = "_quantmon_probe"
 """Attribute of a runtime's object that holds its probe, or None if it is not to be observed."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 StateOf: TypeAlias = Callable[[Any, Method], CallState | None]
+Idle: TypeAlias = Callable[[], bool]
 
 
-def observed(original: F, method: Method, state_of: StateOf) -> F:  # noqa: PLR0915  one body, for its cost
+def observed(  # noqa: PLR0915  one body, for its cost
+    original: F, method: Method, state_of: StateOf, idle: Idle | None = None
+) -> F:
     """Wrap ``original``, a method that runs an inference and returns when it is over.
 
     Args:
         original: The method as found on its class.
         method: Description of the method, the key of its call state.
         state_of: Finds the call state of an object at the first call of this method on it. It must not raise.
+        idle: Tells whether there is nowhere to report to. Once it has said no, it is not asked again.
     """
+    asleep = idle
 
     @wraps(original)
-    def call(  # noqa: PLR0915  as above
+    def call(  # noqa: PLR0911, PLR0915  as above
         instance: Any = _MISSING, first: Any = _MISSING, second: Any = _MISSING, /, *rest: Any, **named: Any
     ) -> Any:
+        nonlocal asleep
+        if asleep is not None:
+            # A call state says the same; asked here, that need not be looked for.
+            if asleep():
+                # Passing arguments on as they come costs 0.4 µs more than naming them, here and below.
+                if rest or named:
+                    return original(*_given(instance, first, second), *rest, **named)
+                if second is not _MISSING:
+                    return original(instance, first, second)
+                return original(*_given(instance, first, second))
+            asleep = None
         try:
             state = instance._quantmon_probe.states[method]
         except (AttributeError, KeyError):
@@ -44,15 +60,8 @@ def observed(original: F, method: Method, state_of: StateOf) -> F:  # noqa: PLR0
             pass_on(error)
             state = state_of(instance, method)
         if state is None or state.slow:
-            idle = None if state is None else state.idle
-            # `wake` asks the same; asked here, it costs one call less where there are no providers.
-            if state is None or (idle is not None and (idle() or not state.wake())):
-                # Passing arguments on as they come costs 0.4 µs more than naming them, here and below.
-                if rest or named:
-                    return original(*_given(instance, first, second), *rest, **named)
-                if second is not _MISSING:
-                    return original(instance, first, second)
-                return original(*_given(instance, first, second))
+            if state is None or (state.idle is not None and not state.wake()):
+                return original(*_given(instance, first, second, *rest), **named)
             return take_slow_path(call, original, state, instance, _given(first, second, *rest), named)
         context = current_context()
         if context and suppressed(context):

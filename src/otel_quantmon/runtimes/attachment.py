@@ -18,7 +18,7 @@ from otel_quantmon.models.graph_health import GraphHealth
 from otel_quantmon.models.identity import Model
 from otel_quantmon.pipeline import Pipeline
 from otel_quantmon.probe.call_state import CallState
-from otel_quantmon.probe.fast_path import PROBE, observed
+from otel_quantmon.probe.fast_path import PROBE, Idle, StateOf, observed
 from otel_quantmon.probe.probe import Probe, Replay
 from otel_quantmon.process.fork import reset_in_children
 from otel_quantmon.process.host import resident_memory
@@ -121,11 +121,12 @@ class Attachment:
         self,
         cls: type,
         method: Method,
-        wrap: Callable[[Any, Method, Callable[[Any, Method], CallState | None]], Any] = observed,
+        wrap: Callable[[Any, Method, StateOf, Idle], Any] = observed,
     ) -> None:
         """Observe ``cls.<method.name>``, by the wrapper that ``wrap`` makes of it."""
         self._classes += (cls,)
-        self._patches.apply(cls, method.name, lambda original: wrap(original, method, self.state_of))
+        idle = self._pipeline.providers.idle
+        self._patches.apply(cls, method.name, lambda original: wrap(original, method, self.state_of, idle))
 
     def patch_construction(self, cls: type) -> None:
         """Observe ``cls.__init__``."""

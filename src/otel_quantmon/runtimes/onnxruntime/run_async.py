@@ -11,6 +11,7 @@ from otel_quantmon.guard import guarded, internal_error, pass_on
 from otel_quantmon.models.description import Call, Method
 from otel_quantmon.probe.call_state import CallState
 from otel_quantmon.probe.completion import complete, complete_plain, measured
+from otel_quantmon.probe.fast_path import Idle, StateOf
 from otel_quantmon.process.watchdog import Ticket
 from otel_quantmon.telemetry.api import Context
 from otel_quantmon.telemetry.context import current_context, suppressed
@@ -32,11 +33,12 @@ _Carried: TypeAlias = tuple[
 _MISSING: Any = object()
 
 
-def observed_async(original: F, method: Method, state_of: Callable[[Any, Method], CallState | None]) -> F:
+def observed_async(original: F, method: Method, state_of: StateOf, idle: Idle) -> F:
     """Wrap ``original``, whose third argument or ``callback`` is called as ``(results, user_data, error)``.
 
     A request hook is given the span after the call, as for a call that gets its span late.
     """
+    asleep: Idle | None = idle
 
     @wraps(original)
     def call(
@@ -49,6 +51,13 @@ def observed_async(original: F, method: Method, state_of: Callable[[Any, Method]
         *rest: Any,
         **named: Any,
     ) -> Any:
+        nonlocal asleep
+        if asleep is not None:
+            # As in `observed`.
+            if asleep():
+                given = (session, names, feeds, callback, user_data, *rest)
+                return original(*[value for value in given if value is not _MISSING], **named)
+            asleep = None
         try:
             state = session._quantmon_probe.states[method]
         except (AttributeError, KeyError):

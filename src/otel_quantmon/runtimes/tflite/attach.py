@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from otel_quantmon.guard import internal_error
 from otel_quantmon.models.description import Method, declared_shapes
 from otel_quantmon.probe.call_state import CallState
-from otel_quantmon.probe.fast_path import observed
+from otel_quantmon.probe.fast_path import Idle, StateOf, observed
 from otel_quantmon.runtimes.attachment import Attachment, Runtime
 from otel_quantmon.runtimes.replay import on_second_instance
 from otel_quantmon.runtimes.tflite import reading
@@ -29,9 +29,7 @@ def _patch(attachment: Attachment, module: ModuleType) -> None:
         interpreter, Method("invoke", None, declared_shapes, reading.read_inputs, reading.read_outputs)
     )
 
-    def observed_runner(
-        original: F, method: Method, state_of: Callable[[Any, Method], CallState | None]
-    ) -> F:
+    def observed_runner(original: F, method: Method, state_of: StateOf, idle: Idle) -> F:
         def state_of_runner(runner: Any, method: Method) -> CallState | None:
             if not attachment.is_of(runner):
                 return None
@@ -42,7 +40,7 @@ def _patch(attachment: Attachment, module: ModuleType) -> None:
                 return None
             return state_of(runner, method)
 
-        return observed(original, method, state_of_runner)
+        return observed(original, method, state_of_runner, idle)
 
     runner = getattr(module, "SignatureRunner", None)
     if runner is not None:
