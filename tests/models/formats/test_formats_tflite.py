@@ -164,11 +164,13 @@ def test_arena_is_the_peak_of_live_tensors(path: Callable[[], Path]) -> None:
     assert read_facts(path()).arena == peak
 
 
-def built(change: Callable[[Any], None]) -> bytes:
-    """The integer digits net after a change to LiteRT's own object form of it."""
+def built(
+    change: Callable[[Any], None], path: Callable[[], Path] = real_models.digits_tflite_full_integer
+) -> bytes:
+    """The digits net, in integers if not said otherwise, after a change to LiteRT's own object form of it."""
     import flatbuffers
 
-    model = schema.ModelT.InitFromPackedBuf(real_models.digits_tflite_full_integer().read_bytes(), 0)
+    model = schema.ModelT.InitFromPackedBuf(path().read_bytes(), 0)
     change(model)
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
@@ -264,15 +266,47 @@ def test_integers_dequantized_before_use_are_weight_only() -> None:
     """DEQUANTIZE on a constant, with float arithmetic after it, is weight-only quantization."""
     facts = read_facts(real_models.digits_tflite_float16())
     assert facts.scheme == "float16"
-    import flatbuffers
 
-    model = schema.ModelT.InitFromPackedBuf(real_models.digits_tflite_float16().read_bytes(), 0)
-    for tensor in model.subgraphs[0].tensors:
-        if tensor.type == schema.TensorType.FLOAT16:
-            tensor.type = schema.TensorType.INT4
-            tensor.quantization = schema.QuantizationParametersT(scale=[0.1], zeroPoint=[0])
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    facts = read_facts(bytes(builder.Output()))
+    def to_integers(model: Any) -> None:
+        for tensor in model.subgraphs[0].tensors:
+            if tensor.type == schema.TensorType.FLOAT16:
+                tensor.type = schema.TensorType.INT4
+                tensor.quantization = schema.QuantizationParametersT(scale=[0.1], zeroPoint=[0])
+
+    facts = read_facts(built(to_integers, real_models.digits_tflite_float16))
     found = (facts.scheme, facts.weight_type, facts.weight_bits, facts.activation_type)
     assert found == ("weight_only", "int4", 4, "float32")
+
+
+@pytest.mark.skipif(
+    not hasattr(schema, "BlockwiseQuantizationT"),
+    reason="this release of LiteRT has no blockwise quantization",
+)
+@pytest.mark.parametrize("dtype", ["int8", "int4", "int2", "uint4"])
+def test_weights_quantized_by_blocks_are_quantized(dtype: str) -> None:
+    """The scales of blocks are in a tensor of their own, as ai-edge-quantizer's recipes of 4 bits make it; without any
+    word of scales, weights of under a byte are quantized all the same, and whole bytes are not.
+    """
+
+    def by_blocks(model: Any) -> None:
+        for tensor in model.subgraphs[0].tensors:
+            if tensor.type == schema.TensorType.INT8:
+                tensor.type = DTYPES.index(dtype)
+                details = schema.BlockwiseQuantizationT(scales=0, zeroPoints=-1, blockSize=32)
+                kind = schema.QuantizationDetails.BlockwiseQuantization
+                # Scales beside those of the blocks mean nothing.
+                tensor.quantization = schema.QuantizationParametersT(
+                    scale=[0.5, 0.25], zeroPoint=[0], detailsType=kind, details=details
+                )
+
+    def silent(model: Any) -> None:
+        by_blocks(model)
+        for tensor in model.subgraphs[0].tensors:
+            tensor.quantization = None
+
+    facts = read_facts(built(by_blocks, real_models.digits_tflite_dynamic))
+    assert (facts.scheme, facts.weight_type, facts.activation_type) == ("dynamic", dtype, "int8")
+    facts = read_facts(built(silent, real_models.digits_tflite_dynamic))
+    assert facts.scheme == ("none" if dtype == "int8" else "dynamic")
+    facts = read_facts(built(by_blocks))
+    assert [tensor.quantization for tensor in (*facts.inputs, *facts.outputs)] == [None, None]

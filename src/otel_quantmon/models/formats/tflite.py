@@ -39,6 +39,8 @@ _METADATA_ENTRIES = 256
 
 _DEFAULT_DESCRIPTIONS = ("", "mlir converted.", "toco converted.", "exported from subgraph.")
 
+_BLOCKWISE = 2  # QuantizationDetails.BlockwiseQuantization
+
 _STATE_OPERATORS = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 
 # ModelMetadata, in a buffer of its own with its own root, of the TFLite Support library's
@@ -55,10 +57,7 @@ class _Tensor(NamedTuple):
     constant: bool
     variable: bool
     quantization: QuantizationParameters | None
-
-    @property
-    def quantized(self) -> bool:
-        return self.quantization is not None
+    quantized: bool  # also where its parameters are not those of QuantizationParameters
 
 
 class _Operator(NamedTuple):
@@ -156,15 +155,22 @@ def _tensor(table: Table, filled: list[bool]) -> _Tensor:
     dims = table.numbers(0, "i", RANK_LIMIT)
     signature = table.numbers(7, "i", RANK_LIMIT) or dims
     buffer = table.number(2, "I")
-    quantization = table.table(4)
+    constant = (buffer < len(filled) and filled[buffer]) or table.number(10, "I") > 0
+    quantization = table.table(4) if is_integer(dtype) else None
+    details = quantization.number(4, "B") if quantization else 0
+    parameters = _parameters(quantization, dtype) if quantization and details != _BLOCKWISE else None
     return _Tensor(
         name=table.text(3),
         dtype=dtype,
         shape=tuple(dim if dim >= 0 else None for dim in signature),
         elements=math.prod(max(dim, 1) if dim < 0 else dim for dim in dims),
-        constant=(buffer < len(filled) and filled[buffer]) or table.number(10, "I") > 0,
+        constant=constant,
         variable=bool(table.number(5, "b")),
-        quantization=_parameters(quantization, dtype) if quantization and is_integer(dtype) else None,
+        quantization=parameters,
+        # The scales of blocks are in a tensor of their own; nobody computes with plain integers of under a byte.
+        quantized=parameters is not None
+        or details > 0
+        or (constant and is_integer(dtype) and bits(dtype) < 8),
     )
 
 
