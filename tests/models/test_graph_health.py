@@ -38,12 +38,28 @@ def test_session_of_one_provider_has_all_its_nodes_there(reported):
     del session
 
 
-def test_pairs_that_optimization_left_are_counted(reported, tmp_path):
-    """The count equals what ONNX Runtime writes when it is told to save the graph that it optimized."""
+@pytest.mark.parametrize(
+    ("entries", "disabled"),
+    [
+        ({}, None),
+        ({"session.disable_quant_qdq": "1"}, None),
+        ({"session.enable_quant_qdq_cleanup": "1", "session.qdqisint8allowed": "1"}, None),
+        ({}, ["QDQSelectorActionTransformer"]),
+    ],
+    ids=["as it comes", "no fusion", "cleaned up", "an optimizer off"],
+)
+def test_pairs_that_optimization_left_are_counted(reported, tmp_path, entries, disabled):
+    """The count equals what ONNX Runtime writes when it is told to save the graph that it optimized, with the session's
+    own configuration: an application that switches the fusion off has all of its pairs left.
+    """
     path = real_models.magika_qdq()
     options = onnxruntime.SessionOptions()
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+    )
     operators = read_facts(tmp_path / "optimized.onnx").operators
     [point] = reported.points("quantmon.quantization.unfused_nodes")
     assert point.value == min(operators["QuantizeLinear"], operators["DequantizeLinear"]) > 0

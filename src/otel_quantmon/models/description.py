@@ -139,6 +139,7 @@ class LoadedModel:
         provider: Execution provider of the highest priority, or the delegate.
         requested: Execution providers that the application asked for, by name; empty if it left the choice.
         providers: Registered providers, in their order.
+        disabled_optimizers: Graph optimizers that the application switched off by name, as it loaded the model.
         source: Path of the file, or the bytes it was loaded from; None when unknown.
         identity: Identity of the source's file when its loading began; None where that was not seen.
         label: A name for it when the source gives none.
@@ -153,6 +154,7 @@ class LoadedModel:
     provider: str
     requested: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
+    disabled_optimizers: frozenset[str] = frozenset()
     source: str | bytes | None = None
     identity: Identity | None = field(default=None, compare=False)
     label: str | None = None

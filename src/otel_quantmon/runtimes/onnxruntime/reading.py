@@ -69,6 +69,8 @@ def describe(package: str, session: Any, args: tuple[Any, ...], kwargs: dict[str
         source=source_of(getattr(session, "_model_path", None) or getattr(session, "_model_bytes", None)),
         requested=_requested(args, kwargs),
         providers=providers,
+        # The session does not tell them, and forgets them where it is re-created.
+        disabled_optimizers=frozenset(map(str, kwargs.get("disabled_optimizers") or ())),
         label=stated_name(session.get_modelmeta().graph_name) or None,
         inputs=inputs,
         outputs=outputs,
