@@ -21,7 +21,8 @@ _REMOTE_OPERATORS = ("Azure", "OpenAI")
 # A second session is made for a moment, to see the optimized graph: not of a model whose copy would be felt.
 _LARGEST_SECOND_INSTANCE = 64 * 1024**2
 
-# Entries of a session's configuration on which it depends which pairs are left (onnxruntime_session_options_config_keys.h).
+# Entries of a session's configuration on which the pairs that are left depend; ONNX Runtime's header
+# onnxruntime_session_options_config_keys.h explains them.
 _DECISIVE = (
     "session.disable_quant_qdq",
     "session.disable_double_qdq_remover",
