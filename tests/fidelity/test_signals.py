@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from otel_quantmon.detection.model_streams import ModelStreams
 from otel_quantmon.detection.monitor import Monitor
 from otel_quantmon.fidelity.numerics.comparison import compare
 from otel_quantmon.fidelity.signals import Signals
+from otel_quantmon.models.formats.facts import TensorFacts
 
 
 def signals() -> tuple[Signals, ModelStreams]:
@@ -62,3 +64,33 @@ def test_the_second_of_a_pair_only_tells_how_much_calls_are_alike() -> None:
     assert len(streams._readings) == 2
     one.data({"x": X}, {"y": Y}, {}, 1.0, None, object())
     assert len(streams._readings) == 4
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 16), (16, 1)])
+def test_another_batch_size_is_no_change_of_the_data(before: int, after: int) -> None:
+    """Normal noise in batches of one size and then of another: the extremes of 16 items lie farther out than those of
+    one, and what is watched is the same.
+    """
+    one, streams = signals()
+    facts = {"x": TensorFacts("x", "float32", (None, 10)), "y": TensorFacts("y", "float32", (None, 1))}
+    noise = np.random.default_rng(0)
+    found = []
+    for call in range(900):
+        x = noise.normal(size=(before if call < 600 else after, 10)).astype(np.float32)
+        one.data({"x": x}, {"y": 2 * x[:, :1]}, facts, float(call), None)
+        found += streams.judge(float(call), 0)
+    assert not found
+
+
+def test_another_length_is_no_change_of_the_data() -> None:
+    """Sound of one length and then of twice as much: extremes and the grid that is looked at would show it."""
+    one, streams = signals()
+    facts = {"x": TensorFacts("x", "float32", (1, None))}
+    noise = np.random.default_rng(0)
+    found = []
+    for call in range(900):
+        x = noise.normal(size=4000 if call < 600 else 8000)
+        x = np.convolve(x, np.ones(20) / 20, "same")[None] * noise.lognormal(0, 0.5)
+        one.data({"x": x.astype(np.float32)}, {}, facts, float(call), None)
+        found += streams.judge(float(call), 0)
+    assert not found

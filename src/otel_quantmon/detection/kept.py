@@ -18,7 +18,7 @@ from otel_quantmon.detection.model_streams import ModelStreams
 
 __all__ = ["Earlier", "KeptBaselines"]
 
-_VERSION = 2
+_VERSION = 3
 
 # Seconds between two times that files are written, at least.
 _BETWEEN = 10.0

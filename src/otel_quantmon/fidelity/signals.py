@@ -13,7 +13,7 @@ from otel_quantmon.detection.life_cycle import ObservedCall
 from otel_quantmon.detection.model_streams import ModelStreams
 from otel_quantmon.fidelity.autocorrelation import Autocorrelation
 from otel_quantmon.fidelity.numerics.comparison import Comparison, fed_back
-from otel_quantmon.fidelity.numerics.sketches import input_sketch, output_sketch
+from otel_quantmon.fidelity.numerics.sketches import first_items, input_sketch, output_sketch
 from otel_quantmon.fidelity.windows import (
     COSINE_THRESHOLD,
     RELATIVE_ERROR_THRESHOLD,
@@ -105,8 +105,11 @@ class Signals:
         results = {name: array for name, array in outputs.items() if name not in state} or outputs
         forms = {(outputs[name].dtype, outputs[name].shape) for name in state}
         data = {name: array for name, array in inputs.items() if (array.dtype, array.shape) not in forms}
+        data, results = first_items(data, results, facts)
         sketches = {
-            name: sketch for name, array in data.items() if (sketch := input_sketch(array)) is not None
+            name: sketch
+            for name, array in data.items()
+            if (sketch := input_sketch(array, facts.get(name))) is not None
         }
         if pair is not None and self._is_second(pair, sketches):
             return

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from otel_quantmon.fidelity.numerics.sketches import input_sketch, output_sketch
+from otel_quantmon.fidelity.numerics.sketches import first_items, input_sketch, output_sketch
 from otel_quantmon.models.formats.facts import QuantizationParameters, TensorFacts
 
 
@@ -77,6 +77,59 @@ def test_an_input_has_range_mean_and_spread() -> None:
     assert input_sketch(np.array([math.nan])) is None
 
 
+def _floats(name: str, *shape: int | None) -> TensorFacts:
+    return TensorFacts(name, "float32", shape)
+
+
+def _cut(x: TensorFacts, given: tuple[int, ...], y: TensorFacts, made: tuple[int, ...]) -> tuple[Any, Any]:
+    """Shapes of what is sketched of a call with an input and an output of these shapes."""
+    inputs, outputs = first_items(
+        {"x": np.zeros(given, np.float32)}, {"y": np.zeros(made, np.float32)}, {"x": x, "y": y}
+    )
+    return inputs["x"].shape, outputs["y"].shape
+
+
+def test_of_a_batch_the_first_item_is_sketched() -> None:
+    """With a score or a label for each item; also of a model of one item that TFLite was told to take several of."""
+    x = _floats("x", None, 3, 8)
+    assert _cut(x, (16, 3, 8), _floats("y", None, 5), (16, 5)) == ((1, 3, 8), (1, 5))
+    assert _cut(x, (16, 3, 8), _floats("y", None), (16,)) == ((1, 3, 8), (1,))
+    assert _cut(_floats("x", 1, 8), (16, 8), _floats("y", 1, 5), (16, 5)) == ((1, 8), (1, 5))
+
+
+@pytest.mark.parametrize(
+    ("x", "given", "y", "made"),
+    [
+        (_floats("x", None), (16000,), _floats("y", None), (16000,)),
+        (_floats("x", None, 80), (200, 80), _floats("y", 1, 5), (1, 5)),
+        (_floats("x", None, 80), (200, 80), _floats("y", None, 30), (50, 30)),
+        (_floats("x", 64, 64), (64, 64), _floats("y", 64, 64), (64, 64)),
+        (_floats("x", 1, 3, 64, 64), (1, 3, 64, 64), _floats("y", None, 7), (12, 7)),
+    ],
+    ids=["sound", "one result", "fewer results", "fixed", "detections"],
+)
+def test_a_first_dimension_that_is_none_of_items_is_sketched_as_a_whole(
+    x: TensorFacts, given: tuple[int, ...], y: TensorFacts, made: tuple[int, ...]
+) -> None:
+    """Samples of sound, frames, rows of a picture and the objects found in one: there is more in them than in one."""
+    assert _cut(x, given, y, made) == (given, made)
+
+
+def test_what_changes_with_the_length_is_left_out_of_a_sketch() -> None:
+    """Extremes; and the roughness is that of neighbours in the data, whatever grid so long a tensor is looked at on."""
+    facts = _floats("x", 1, None)
+    short, long = (np.sin(np.arange(n, dtype=np.float32) / 5)[None] for n in (1000, 50_000))
+    found, of_long = input_sketch(short, facts), input_sketch(long, facts)
+    assert found is not None
+    assert of_long is not None
+    assert found.keys() == {"mean", "spread", "rough", "lean 1"}
+    assert of_long["rough"] == pytest.approx(found["rough"], rel=0.05)
+    assert "high" in (output_sketch(short, decides=False) or {})
+    assert "high" not in (output_sketch(short, facts, decides=False) or {})
+    long[0, ::2] = np.nan
+    assert "rough" not in (input_sketch(long, facts) or {})
+
+
 def _picture() -> Any:
     """Bright above, bluer to the right: float32 (1, 64, 48, 3)."""
     rows, columns = np.linspace(1, 0, 64)[:, None, None], np.linspace(0, 0.5, 48)[None, :, None]
@@ -117,6 +170,7 @@ def test_any_tensor_has_a_sketch_or_none(array: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found, _ = input_sketch(array), output_sketch(array, decides=True)
+        input_sketch(array, TensorFacts("x", "float32", None))
     if found is not None and 1e-6 < found["spread"] < 1e100:
         leans = [value for name, value in found.items() if name.startswith("lean")]
         assert all(abs(lean) <= 2.2 for lean in leans)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from otel_quantmon.detection.placement import Subject
 from otel_quantmon.fidelity.numerics.comparison import Comparison, fed_back
-from otel_quantmon.fidelity.numerics.sketches import input_sketch, output_sketch
+from otel_quantmon.fidelity.numerics.sketches import first_items, input_sketch, output_sketch
 from otel_quantmon.fidelity.numerics.tensor_checks import check_tensor
 from otel_quantmon.fidelity.remote.record import SampleRecord
 
@@ -56,19 +56,21 @@ def _found(record: SampleRecord, comparisons: Sequence[Comparison]) -> Iterator[
     inputs, outputs = _arrays(record.inputs), _arrays(record.outputs)
     state = fed_back(inputs, outputs)
     forms = {(outputs[name].dtype, outputs[name].shape) for name in state}
+    items, results = first_items(inputs, outputs, facts)
     bad = False
     for name, array in inputs.items():
         check = check_tensor(array, facts.get(name))
         bad |= check is not None and bool(check.nonfinite)
         if check is not None and check.clip_ratio is not None and array.dtype.kind not in "iu":
             yield Finding(StreamName("clipping", name, ""), check.clip_ratio)
-        sketch = input_sketch(array) if (array.dtype, array.shape) not in forms else None
+        is_data = (array.dtype, array.shape) not in forms
+        sketch = input_sketch(items[name], facts.get(name)) if is_data else None
         for number, value in (sketch or {}).items():
             yield Finding(StreamName("input_distribution", name, number), value)
     for name, array in outputs.items():
         check = check_tensor(array, facts.get(name))
         bad |= check is not None and bool(check.nonfinite)
-        sketch = output_sketch(array, facts.get(name), decides=name not in state)
+        sketch = output_sketch(results[name], facts.get(name), decides=name not in state)
         for number, value in (sketch or {}).items():
             yield Finding(StreamName("output_distribution", name, number), value)
     yield Finding(StreamName("nonfinite", "", ""), float(bad))
