@@ -115,3 +115,19 @@ def test_a_model_that_answers_nan_is_refused(capsys, tmp_path, command):
     assert "y: 1 cases are NaN or infinite where that was not recorded\n" in said
     assert main([*command.split(), *arguments, "--json"]) == 1
     assert "nonfinite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["certify", "baseline check"])
+def test_a_model_that_gives_numbers_where_zeros_were_recorded_is_refused(capsys, tmp_path, command):
+    """There is no relative error from zeros: no threshold is crossed by it, and the output is another one all the same."""
+    good, bad, inputs, path = (tmp_path / name for name in ("m.onnx", "bad.onnx", "x.npy", "b.safetensors"))
+    ends = {"inputs": [floats("x", "n", 3)], "outputs": [floats("y", "n", 3)], "name": "zeros"}
+    good.write_bytes(model([helper.make_node("Sub", ["x", "x"], ["y"])], **ends))
+    bad.write_bytes(model([helper.make_node("Add", ["x", "x"], ["y"])], **ends))
+    np.save(inputs, np.array([[1, 2, 3]], np.float32)[:, None])
+    assert main(["baseline", "record", str(good), "--inputs", str(inputs), "-o", str(path)]) == 0
+    capsys.readouterr()
+    for candidate, status in ((good, 0), (bad, 1)):
+        arguments = ["--baseline", str(path), str(candidate)] if command == "certify" else [str(path), str(candidate)]
+        assert main([*command.split(), *arguments]) == status
+    assert "y: 1 cases are other numbers where zeros were recorded\n" in capsys.readouterr().out

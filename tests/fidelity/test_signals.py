@@ -11,6 +11,7 @@ from otel_quantmon.detection.model_streams import ModelStreams
 from otel_quantmon.detection.monitor import Monitor
 from otel_quantmon.fidelity.numerics.comparison import compare
 from otel_quantmon.fidelity.signals import Signals
+from otel_quantmon.fidelity.windows import Thresholds
 from otel_quantmon.models.formats.facts import TensorFacts
 
 
@@ -94,3 +95,15 @@ def test_another_length_is_no_change_of_the_data() -> None:
         one.data({"x": x.astype(np.float32)}, {}, facts, float(call), None)
         found += streams.judge(float(call), 0)
     assert not found
+
+
+@pytest.mark.parametrize(("error", "worse"), [(0.08 + 1e-6, False), (0.0802, True)])
+def test_rounding_of_the_largest_recorded_error_is_not_past_it(error: float, worse: bool) -> None:
+    """Which the threshold may be: another host gives it but for its rounding, and that is no fact to tell."""
+    recorded = Thresholds.of_baseline([0.01] * 7 + [0.08], [0.9999] * 8)
+    assert recorded.relative_error == 0.08
+    one, _ = signals()
+    f = np.ones((1, 100))
+    (comparison,) = compare({"y": f * (1 + error)}, {"y": f})
+    one.golden(comparison, {"y": recorded})
+    assert one.replayed() is worse

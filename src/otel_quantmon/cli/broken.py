@@ -13,6 +13,7 @@ __all__ = ["write_broken"]
 _TEXTS: Mapping[Broken, str] = MappingProxyType(
     {
         "nonfinite": "are NaN or infinite where that was not recorded",
+        "nonzero": "are other numbers where zeros were recorded",
         "no_sample": "can no longer be compared with what was recorded: another shape or type",
     }
 )

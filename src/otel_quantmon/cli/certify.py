@@ -10,8 +10,8 @@ from typing import Any
 from otel_quantmon.cli.broken import write_broken
 from otel_quantmon.cli.output import number, progress, table, write_json
 from otel_quantmon.fidelity.baseline import ReplayReport, check_baseline, read_baseline
-from otel_quantmon.fidelity.baseline.replay import SAME_RELATIVE_ERROR
 from otel_quantmon.fidelity.engines import open_engine
+from otel_quantmon.fidelity.windows import SAME_RELATIVE_ERROR
 from otel_quantmon.models.formats import read_digest
 from otel_quantmon.models.graph_health import may_saturate
 from otel_quantmon.process.host import cpu_isa

@@ -13,6 +13,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_quantmon.fidelity.assessment import Assessment
+from otel_quantmon.fidelity.windows import SAME_RELATIVE_ERROR
 from otel_quantmon.models.identity import Model
 from otel_quantmon.process.host import cpu_isa
 from otel_quantmon.process.worker import worker
@@ -34,6 +35,12 @@ _IN_HASTE = 0.5
 
 # Times the usual distance from the recorded outputs that are no longer rounding.
 _MORE = 2.0
+
+# What is said of outputs that have broken; the rest is an anomaly.
+_SAID_OF_BROKEN = {
+    "nonzero": "gives other numbers where zeros were recorded",
+    "no_sample": "can no longer be compared: another shape or type",
+}
 
 
 @dataclass(slots=True)
@@ -241,8 +248,6 @@ class Golden:
             self._again(self._step, (perf_counter() - began) * (1 / budget - 1))
 
     def _finish(self, replay: _Replay) -> None:
-        from otel_quantmon.fidelity.baseline.replay import SAME_RELATIVE_ERROR
-
         self._said.pop("failure", None)
         assessment = self._assessment()
         worse = assessment.signals.replayed() if assessment is not None else False
@@ -275,14 +280,10 @@ class Golden:
         for name in sorted(self._nonfinite | set(found)):
             assessment.signals.streams.fact("nonfinite", f"golden {name}", found.get(name, 0), perf_counter())
         self._nonfinite = set(found)
-        lost = sorted(name for how, name in replay.broken if how == "no_sample")
-        if lost:
-            names = ", ".join(map(repr, lost))
-            self._say(
-                "lost",
-                names,
-                f"on its recorded inputs {names} can no longer be compared: another shape or type",
-            )
+        for how, what in _SAID_OF_BROKEN.items():
+            names = ", ".join(sorted(repr(name) for one, name in replay.broken if one == how))
+            if names:
+                self._say(how, names, f"on its recorded inputs {names} {what}")
 
     def _answer(self, as_recorded: bool | None) -> None:
         asked, self._asked = self._asked, []

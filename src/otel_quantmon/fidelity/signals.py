@@ -17,6 +17,7 @@ from otel_quantmon.fidelity.numerics.sketches import first_items, input_sketch, 
 from otel_quantmon.fidelity.windows import (
     COSINE_THRESHOLD,
     RELATIVE_ERROR_THRESHOLD,
+    SAME_RELATIVE_ERROR,
     FidelityWindow,
     Thresholds,
 )
@@ -133,7 +134,8 @@ class Signals:
         """Take a comparison of a recorded case, whose inputs are the same each time: it needs no statistics."""
         threshold = recorded.get(one.output)
         if one.measures is not None and threshold is not None and threshold.from_baseline:
-            worse = one.measures.relative_error > threshold.relative_error
+            # It may be the largest recorded value itself, which another host gives but for its rounding.
+            worse = one.measures.relative_error > threshold.relative_error + SAME_RELATIVE_ERROR
             self._worse[one.output] = self._worse.get(one.output, 0) + worse
 
     def begin_replay(self) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "DISAGREEMENT_THRESHOLD",
     "MIN_BASELINE_SAMPLES",
     "RELATIVE_ERROR_THRESHOLD",
+    "SAME_RELATIVE_ERROR",
     "FidelitySummary",
     "FidelityWindow",
     "Statistic",
@@ -31,6 +32,10 @@ DISAGREEMENT_THRESHOLD = 0.05
 
 One decision in twenty is as many as separate the better int8 models from their float originals, ten times over.
 """
+
+SAME_RELATIVE_ERROR = 1e-4
+"""From the recorded outputs: float32 arithmetic in another order may give as much, see `Thresholds.of_baseline`. More is
+another kernel, runtime or model."""
 
 MIN_BASELINE_SAMPLES = 8
 """Fewer say too little of how samples spread."""

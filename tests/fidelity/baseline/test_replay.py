@@ -144,6 +144,24 @@ def test_zeros_that_are_zeros_no_more():
     found = report([0.0] * 3, now=[0.0, 0.5, 0.5], references=False)
     assert found.differences == []
     assert found.changed == 2
+    assert found.broken == {"nonzero": 2}
+    assert found.crossed == ["nonzero"]
+    assert report([0.0] * 3, now=[0.0] * 3, references=False).crossed == []
+
+
+def test_zeros_that_become_as_the_reference_are_no_worse():
+    """The float model's numbers where the recorded model gave zeros: the error from it has a threshold of its own."""
+    zeros, ones = np.zeros(8, np.float32), np.ones(8, np.float32)
+    assert broken(zeros, ones, ones) is None
+    assert broken(zeros, ones, zeros) == "nonzero"
+
+
+def test_what_rounding_makes_of_zeros_is_not_crossed():
+    """Another order of sums leaves some millionths of what the output usually is."""
+    case = Case(inputs={}, outputs={"y": np.zeros(8, np.float32)}, references={})
+    rest = np.full(8, 1e-5, np.float32)
+    assert check_case(case, {"y": rest}, {}, {"y": 1.0}).broken == {}
+    assert check_case(case, {"y": 1000 * rest}, {}, {"y": 1.0}).broken == {"y": "nonzero"}
 
 
 def test_another_place_is_told():

@@ -12,7 +12,7 @@ from otel_quantmon.evaluator.fleet.state import GoldenCase
 
 __all__ = ["Disagreement", "disagreements"]
 
-# Of an output's norm: what rounding in another order makes, as in `fidelity.baseline.replay.SAME_RELATIVE_ERROR`.
+# Of an output's norm: what rounding in another order makes, as in `fidelity.windows.SAME_RELATIVE_ERROR`.
 _SAME = 1e-4
 
 

@@ -19,12 +19,11 @@ from otel_quantmon.fidelity.baseline.recording import environment_of, latency_of
 from otel_quantmon.fidelity.engines import Engine
 from otel_quantmon.fidelity.numerics.comparison import Comparison, compare
 from otel_quantmon.fidelity.numerics.dequantization import Reason
-from otel_quantmon.fidelity.windows import DISAGREEMENT_THRESHOLD, Thresholds
+from otel_quantmon.fidelity.windows import DISAGREEMENT_THRESHOLD, SAME_RELATIVE_ERROR, Thresholds
 from otel_quantmon.models.formats.facts import TensorFacts
 from otel_quantmon.telemetry.context import suppress_instrumentation
 
 __all__ = [
-    "SAME_RELATIVE_ERROR",
     "Broken",
     "CaseReplay",
     "OutputReport",
@@ -37,15 +36,12 @@ __all__ = [
     "thresholds_of",
 ]
 
-SAME_RELATIVE_ERROR = 1e-4
-"""From the recorded outputs: float32 arithmetic in another order may give as much, see
-`otel_quantmon.fidelity.windows.Thresholds.of_baseline`. More is another kernel, runtime or model."""
-
 # 1-cos is about half the square of a small relative error.
 _SAME_COSINE = SAME_RELATIVE_ERROR**2 / 2
 
-Broken = Literal["nonfinite", "no_sample"]
-"""What no error shows: NaN or infinite where numbers were recorded, or no longer comparable at all."""
+Broken = Literal["nonfinite", "nonzero", "no_sample"]
+"""What no error shows: NaN or infinite where numbers were recorded, other numbers where all were zeros, from which there
+is no relative error, or no longer comparable at all."""
 
 # What is stored can be compared with itself, so these say that it is something else now.
 _LOST: frozenset[Reason] = frozenset({"unmatched", "kind", "shape", "dtype", "quantization", "sparse"})
@@ -58,10 +54,12 @@ class CaseReplay:
     Attributes:
         comparisons: Comparisons with the reference outputs, or, of a baseline without, with the recorded outputs.
         differences: Comparisons with the recorded outputs.
+        norms: See `median_norms`: what rounding makes of zeros is a share of it.
     """
 
     comparisons: list[Comparison]
     differences: list[Comparison]
+    norms: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def broken(self) -> dict[str, Broken]:
@@ -69,18 +67,21 @@ class CaseReplay:
         judged = {one.output: one for one in self.comparisons}
         found: dict[str, Broken] = {}
         for one in self.differences:
-            if _how_broken(one) is None:
+            rounding = SAME_RELATIVE_ERROR * self.norms.get(one.output, 0.0)
+            if _how_broken(one, rounding) is None:
                 continue
             # What is as in the reference has become no worse, whatever was recorded.
-            how = _how_broken(judged.get(one.output, one))
+            how = _how_broken(judged.get(one.output, one), rounding)
             if how is not None:
                 found[one.output] = how
         return found
 
 
-def _how_broken(one: Comparison) -> Broken | None:
+def _how_broken(one: Comparison, rounding: float) -> Broken | None:
     if one.measures is not None and one.measures.nonfinite_mismatches:
         return "nonfinite"
+    if one.reason == "degenerate" and one.measures is not None and one.measures.max_abs_error > rounding:
+        return "nonzero"
     return "no_sample" if one.reason in _LOST else None
 
 
@@ -98,11 +99,13 @@ def check_case(
     recorded = {name: outputs[name] for name in case.outputs if name in outputs}
     differences = compare(recorded, case.outputs, inputs=case.inputs, facts=facts, reference_facts=facts)
     if not case.references:
-        return CaseReplay(differences, differences)
+        return CaseReplay(differences, differences, norms)
     # In the order of the references: an output that the recording could not match is not asked for.
     now = {name: outputs[name] for name in case.references if name in outputs}
     return CaseReplay(
-        compare(now, case.references, inputs=case.inputs, facts=facts, median_norms=norms), differences
+        compare(now, case.references, inputs=case.inputs, facts=facts, median_norms=norms),
+        differences,
+        norms,
     )
 
 
@@ -212,8 +215,7 @@ class OutputReport:
         limit = max(DISAGREEMENT_THRESHOLD, *self.recorded.disagreements, 0.0)
         if max(self.disagreements, default=0.0) > limit:
             found.append("disagreement")
-        if "nonfinite" in self.broken:
-            found.append("nonfinite")
+        found += [how for how in ("nonfinite", "nonzero") if how in self.broken]
         if "no_sample" in self.broken or (not self.relative_errors and self.recorded.relative_errors):
             found.append("no_sample")
         if "labels differ" in self.reasons:

@@ -20,7 +20,7 @@ from otel_quantmon.models.formats.facts import TensorFacts
 __all__ = ["Entry", "EntryTask", "find_entry"]
 
 # Of an output's norm, between two runs of one file on one host: float32 arithmetic in another order may give as much,
-# see `fidelity.baseline.replay.SAME_RELATIVE_ERROR`.
+# see `fidelity.windows.SAME_RELATIVE_ERROR`.
 _SAME = 1e-4
 
 
