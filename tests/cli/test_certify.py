@@ -128,6 +128,8 @@ def test_a_model_that_gives_numbers_where_zeros_were_recorded_is_refused(capsys,
     assert main(["baseline", "record", str(good), "--inputs", str(inputs), "-o", str(path)]) == 0
     capsys.readouterr()
     for candidate, status in ((good, 0), (bad, 1)):
-        arguments = ["--baseline", str(path), str(candidate)] if command == "certify" else [str(path), str(candidate)]
+        arguments = (
+            ["--baseline", str(path), str(candidate)] if command == "certify" else [str(path), str(candidate)]
+        )
         assert main([*command.split(), *arguments]) == status
     assert "y: 1 cases are other numbers where zeros were recorded\n" in capsys.readouterr().out

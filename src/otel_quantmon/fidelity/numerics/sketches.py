@@ -49,8 +49,14 @@ def first_items(
     made = {name: array.shape for name, array in outputs.items() if 0 in _open(array, facts.get(name))}
     sizes = {shape[0] for shape in given.values() if len(shape) > 1} & {shape[0] for shape in made.values()}
     return (
-        {name: array[:1] if given.get(name, (None,))[0] in sizes else array for name, array in inputs.items()},
-        {name: array[:1] if made.get(name, (None,))[0] in sizes else array for name, array in outputs.items()},
+        {
+            name: array[:1] if given.get(name, (None,))[0] in sizes else array
+            for name, array in inputs.items()
+        },
+        {
+            name: array[:1] if made.get(name, (None,))[0] in sizes else array
+            for name, array in outputs.items()
+        },
     )
 
 

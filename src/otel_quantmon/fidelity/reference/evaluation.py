@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_quantmon.fidelity.engines import Engine, EngineError, feed, open_engine
 from otel_quantmon.fidelity.engines.batching import are_close, run_together
@@ -14,6 +15,7 @@ from otel_quantmon.fidelity.numerics.comparison import Comparison, compare
 from otel_quantmon.fidelity.numerics.measures import Measures
 from otel_quantmon.fidelity.numerics.speedup import time_in_turns
 from otel_quantmon.models.formats.facts import QuantizationParameters, TensorFacts
+from otel_quantmon.models.formats.source import Identity, identity_of
 
 __all__ = ["Evaluation", "Evaluator", "Task", "unpacked_facts"]
 
@@ -29,6 +31,21 @@ _TIME_LONG_AT = 2
 
 # A run that took less is not given a limit when it is made again: starting the timer would take as long.
 _SHORT = 0.01
+
+# Seconds after which a model that nobody has asked for is let go when another one is loaded: the application may have
+# let go of it too, or it has another path in each release.
+_UNUSED = 3600.0
+
+
+class _Loaded(NamedTuple):
+    """A model, and its file and those of its external data as they were when it was loaded."""
+
+    engine: Engine
+    files: dict[str, Identity | None]
+
+    def is_current(self) -> bool:
+        """Return False once another file is in the place of one. A file that is gone says nothing of a new one."""
+        return all(identity_of(path) in (then, None) for path, then in self.files.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +158,8 @@ class Evaluator:
         self._apart: set[str] = set()
         self._proven: set[str] = set()
         self.loading_seconds = 0.0
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, _Loaded] = {}
+        self._asked_for: dict[str, float] = {}
         self._evaluated: dict[str, int] = {}
 
     def evaluate(self, task: Task) -> Evaluation:
@@ -201,7 +219,11 @@ class Evaluator:
         """Compare a task with what `run_together` gave for it."""
         if isinstance(results, EngineError):
             return Evaluation(error=str(results))
-        return Evaluation(comparisons=_compared(task, self.engine(task.reference), results))
+        try:
+            reference = self.engine(task.reference)
+        except EngineError as error:
+            return Evaluation(error=str(error))
+        return Evaluation(comparisons=_compared(task, reference, results))
 
     def _alone(self, task: Task) -> Mapping[str, Any] | EngineError:
         try:
@@ -228,21 +250,38 @@ class Evaluator:
         return None if results is None else [*results]
 
     def engine(self, path: str) -> Engine:
-        """Return the model at ``path``, loaded at its first use.
+        """Return the model at ``path``, loaded at its first use, and again where another file has taken its place.
 
         Raises:
             EngineError: It cannot be loaded.
         """
-        engine = self._engines.get(path)
-        if engine is None:
+        now = time.monotonic()
+        loaded = self._engines.get(path)
+        if loaded is None or not loaded.is_current():
+            # Before another one is loaded: there is not memory for both everywhere.
+            for other in [path, *(one for one, at in self._asked_for.items() if now - at > _UNUSED)]:
+                self._forget(other)
             began = self._clock()
             try:
-                engine = self._engines[path] = open_engine(
-                    path, threads=self._threads, accelerated=self._accelerated
-                )
+                loaded = self._engines[path] = self._load(path)
             finally:
                 self.loading_seconds += self._clock() - began
-        return engine
+        self._asked_for[path] = now
+        return loaded.engine
+
+    def _load(self, path: str) -> _Loaded:
+        # Before it is read: what is written meanwhile is seen as another file.
+        identity = identity_of(path)
+        engine = open_engine(path, threads=self._threads, accelerated=self._accelerated)
+        external = [os.path.join(os.path.dirname(path), one) for one in engine.facts.external]
+        return _Loaded(engine, {path: identity, **{one: identity_of(one) for one in external}})
+
+    def _forget(self, path: str) -> None:
+        self._engines.pop(path, None)
+        self._asked_for.pop(path, None)
+        # Whether it takes batches is found out anew.
+        self._apart.discard(path)
+        self._proven.discard(path)
 
 
 def _feeds(task: Task, reference: Engine) -> Mapping[str, Any]:

@@ -66,6 +66,7 @@ class ModelFacts:
         name: The model's name for itself; None when it has none that identifies it.
         version: The model's version, as text; None if it states none.
         size: Bytes of the file, external data included; or of the buffer.
+        external: Files of external data, each by its path from the model's folder, within which they are.
         inputs, outputs: Tensors of the main graph, constants excluded.
         metadata: The model's own key-value pairs.
         operators: How often each operator occurs, subgraphs included.
@@ -83,6 +84,7 @@ class ModelFacts:
     name: str | None = None
     version: str | None = None
     size: int | None = None
+    external: tuple[str, ...] = ()
     inputs: tuple[TensorFacts, ...] = ()
     outputs: tuple[TensorFacts, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)

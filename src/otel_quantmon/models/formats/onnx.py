@@ -83,6 +83,15 @@ def stated_version(model_version: int, metadata: dict[str, str]) -> str | None:
     return None
 
 
+def _is_beside(location: str) -> bool:
+    """Return False for external data outside the model's folder.
+
+    ONNX Runtime refuses it, and looking there would show strangers what exists.
+    """
+    path = PurePosixPath(location)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in location
+
+
 def _message(field: Field) -> Data:
     if isinstance(field, int):
         raise ModelFormatError("a number stands where a message belongs")
@@ -151,6 +160,7 @@ class _Reader:
             name=stated_name(graph.name),
             version=stated_version(model_version, metadata),
             size=len(data) + self._external_size(),
+            external=tuple(filter(_is_beside, self._external)),
             inputs=inputs,
             outputs=outputs,
             metadata=metadata,
@@ -311,14 +321,11 @@ class _Reader:
         total = 0
         missing: list[str] = []
         for location in self._external:
-            path = PurePosixPath(location)
-            if self._folder is None or path.is_absolute() or ".." in path.parts or "\0" in location:
-                # ONNX Runtime refuses data outside the model's folder; looking there would show strangers
-                # what exists.
+            if self._folder is None or not _is_beside(location):
                 missing.append(location)
                 continue
             try:
-                total += os.stat(self._folder / path).st_size
+                total += os.stat(self._folder / location).st_size
             except OSError as error:
                 pass_on(error)
                 missing.append(location)
