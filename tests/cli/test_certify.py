@@ -119,7 +119,7 @@ def test_a_model_that_answers_nan_is_refused(capsys, tmp_path, command):
 
 @pytest.mark.parametrize("command", ["certify", "baseline check"])
 def test_a_model_that_gives_numbers_where_zeros_were_recorded_is_refused(capsys, tmp_path, command):
-    """There is no relative error from zeros: no threshold is crossed by it, and the output is another one all the same."""
+    """There is no relative error from zeros, so no threshold is crossed, and the output is another one all the same."""
     good, bad, inputs, path = (tmp_path / name for name in ("m.onnx", "bad.onnx", "x.npy", "b.safetensors"))
     ends = {"inputs": [floats("x", "n", 3)], "outputs": [floats("y", "n", 3)], "name": "zeros"}
     good.write_bytes(model([helper.make_node("Sub", ["x", "x"], ["y"])], **ends))

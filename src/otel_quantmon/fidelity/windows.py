@@ -34,8 +34,8 @@ One decision in twenty is as many as separate the better int8 models from their 
 """
 
 SAME_RELATIVE_ERROR = 1e-4
-"""From the recorded outputs: float32 arithmetic in another order may give as much, see `Thresholds.of_baseline`. More is
-another kernel, runtime or model."""
+"""From the recorded outputs: float32 arithmetic in another order may give as much, see `Thresholds.of_baseline`. More
+is another kernel, runtime or model."""
 
 MIN_BASELINE_SAMPLES = 8
 """Fewer say too little of how samples spread."""

@@ -40,8 +40,8 @@ __all__ = [
 _SAME_COSINE = SAME_RELATIVE_ERROR**2 / 2
 
 Broken = Literal["nonfinite", "nonzero", "no_sample"]
-"""What no error shows: NaN or infinite where numbers were recorded, other numbers where all were zeros, from which there
-is no relative error, or no longer comparable at all."""
+"""What no error shows: NaN or infinite where numbers were recorded, other numbers where all were zeros, from which
+there is no relative error, or no longer comparable at all."""
 
 # What is stored can be compared with itself, so these say that it is something else now.
 _LOST: frozenset[Reason] = frozenset({"unmatched", "kind", "shape", "dtype", "quantization", "sparse"})
