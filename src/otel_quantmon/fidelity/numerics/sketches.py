@@ -193,11 +193,9 @@ def _next_to_each_other(array: NDArray[Any], axis: int) -> float | None:
     The elements of the grid are the farther apart, the longer an axis is.
     """
     steps = _steps(array)
-    at = [slice(None, None, step) for step in steps]
-    earlier, later = (
-        array[(*at[:axis], slice(first, last, steps[axis]), *at[axis + 1 :])].astype(np.float64)
-        for first, last in ((None, -1), (1, None))
-    )
+    grid = array[tuple(slice(None, None, 1 if i == axis else step) for i, step in enumerate(steps))]
+    earlier = _part(grid, axis, slice(None, -1, steps[axis])).astype(np.float64)
+    later = _part(grid, axis, slice(1, None, steps[axis])).astype(np.float64)
     apart = np.abs(later - earlier)
     finite = apart[np.isfinite(apart)]
     return _sum(finite) / finite.size if finite.size else None
@@ -208,7 +206,7 @@ def _sum(values: NDArray[np.float64]) -> float:
     return float(np.add.reduce(values, axis=None))
 
 
-def _part(grid: NDArray[np.float64], axis: int, of: slice) -> NDArray[np.float64]:
+def _part(grid: NDArray[Any], axis: int, of: slice) -> NDArray[Any]:
     return grid[(slice(None),) * axis + (of,)]
 
 
