@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import http.client
 import json
-import struct
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import real_models
 from exported import Exported
-from hypothesis import given
-from hypothesis import strategies as st
 
 from otel_quantmon.evaluator import kserve, receiving
 from otel_quantmon.evaluator.directory import DirectorySource
 from otel_quantmon.evaluator.kserve import KServeSource
-from otel_quantmon.evaluator.kserve_payload import PayloadError, read_payload
 from otel_quantmon.evaluator.source import EvaluatorError
 from otel_quantmon.evaluator.worker import EvaluatorWorker
 from otel_quantmon.fidelity.remote.record import SampleRecord, decode
@@ -29,7 +25,9 @@ from otel_quantmon.fidelity.remote.record import SampleRecord, decode
 from .conftest import LEASE, errors, outcomes
 
 Calls = list[tuple[dict[str, Any], dict[str, Any]]]
-RECORDED = Path(__file__).parent / "recorded" / "kserve-sklearn-iris.json"
+_RECORDED = Path(__file__).parent / "recorded"
+DOCUMENTED = _RECORDED / "kserve-sklearn-iris.json"
+RECORDED = _RECORDED / "kserve-agent-magika.json"
 
 
 class Opened:
@@ -91,9 +89,9 @@ def version_2(key: str, tensors: dict[str, Any], *, binary: bool = False, **more
     return text + b"".join(array.tobytes() for array in tensors.values()) if binary else text
 
 
-def test_a_recorded_example_of_kserve_is_a_sample(opened: Opened) -> None:
+def test_the_example_of_the_documentation_is_a_sample(opened: Opened) -> None:
     """Both events of the documentation's example, structured as Knative may pass them on: values, time and service."""
-    for event in json.loads(RECORDED.read_text())["events"]:
+    for event in json.loads(DOCUMENTED.read_text())["events"]:
         body = json.dumps(event).encode()
         assert opened.post(body, {"Content-Type": "application/cloudevents+json; charset=utf-8"}) == 200
     (sample,) = opened.samples()
@@ -106,6 +104,28 @@ def test_a_recorded_example_of_kserve_is_a_sample(opened: Opened) -> None:
     assert sample.inputs["instances"].tolist() == [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
     assert sample.outputs["predictions"].tolist() == [1, 1]
     assert (sample.trace_id, sample.digest) == (0, None)
+    assert opened.counted == {}
+
+
+def test_what_the_agent_of_kserve_has_sent_is_evaluated(
+    opened: Opened, worker: Callable[..., EvaluatorWorker], exported: Exported
+) -> None:
+    """Requests of KServe's own logger as they were recorded: a call with numbers in the text, one with bytes behind it,
+    and one that the predictor refused, whose request waits for a response in vain. Both samples are as the calls were,
+    and are compared with the float model.
+    """
+    for request in json.loads(RECORDED.read_text())["requests"]:
+        assert opened.post(base64.b64decode(request["body"]), request["headers"]) == 200
+    samples = opened.samples()
+    tokens = {tuple(row) for row in real_models.magika_inputs(2).tolist()}
+    assert {tuple(one.inputs["bytes"][0].tolist()) for one in samples} == tokens
+    for one in samples:
+        assert (one.model, one.version, one.service) == ("magika_int8", "3", "shop/magika")
+        assert (one.inputs["bytes"].dtype, one.outputs["target_label"].dtype) == (np.int32, np.float32)
+        assert one.outputs["target_label"].sum() == pytest.approx(1.0, abs=0.02)
+    assert {(one.trace_id, one.span_id) for one in samples} == {(1, 1), (2, 2)}
+    worker(source=DirectorySource(str(opened.directory), LEASE)).run(until_empty=True)
+    assert outcomes(exported) == {"evaluated": 2}
     assert opened.counted == {}
 
 
@@ -260,99 +280,6 @@ def test_texts_that_are_none_are_refused_or_replaced(opened: Opened, calls: Call
     assert post("response", version_2("outputs", outputs, model_name="a\ud800"), "shop") == 200
     (sample,) = opened.samples()
     assert sample.model == "a?"
-
-
-@given(st.binary(max_size=200), st.booleans(), st.none() | st.integers(0, 300))
-def test_any_body_is_read_or_refused(body: bytes, response: bool, length: int | None) -> None:
-    """The only error is the one that the source knows."""
-    with pytest.raises(PayloadError):
-        read_payload(body, length, response=response)
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-_tensor = st.fixed_dictionaries(
-    {
-        "name": _json,
-        "shape": st.lists(st.integers(-1, 4), max_size=3) | _json,
-        "datatype": st.sampled_from(["FP32", "INT8", "BYTES", "BOOL", "FP99"]) | _json,
-    },
-    optional={
-        "data": _json,
-        "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-2, 9) | _json}),
-    },
-)
-
-
-@given(st.lists(_tensor, min_size=1, max_size=2) | _json, st.binary(max_size=12))
-def test_any_tensors_are_read_or_refused(tensors: Any, binary: bytes) -> None:
-    """What is nearly a request too: it has arrays of the shapes that it says, or is refused."""
-    try:
-        payload = read_payload(json.dumps({"inputs": tensors}).encode() + binary, response=False)
-    except PayloadError:
-        return
-    assert all(isinstance(array, np.ndarray) for array in payload.tensors.values())
-
-
-def test_other_forms_of_tensors() -> None:
-    """Named instances and columns of the first protocol, texts, and texts as bytes."""
-    rows = read_payload(b'{"instances": [{"a": [1, 2], "b": 0.5}, {"a": [3, 4], "b": 1}]}', response=False)
-    assert {name: array.tolist() for name, array in rows.tensors.items()} == {
-        "a": [[1, 2], [3, 4]],
-        "b": [0.5, 1.0],
-    }
-    columns = read_payload(b'{"outputs": {"y": [[0.1]]}}', response=True)
-    assert columns.tensors["y"].shape == (1, 1)
-    words = read_payload(b'{"predictions": ["cat", "dog"]}', response=True)
-    assert words.tensors["predictions"].tolist() == ["cat", "dog"]
-    data = b"".join(struct.pack("<I", len(word)) + word for word in (b"ab", b"c"))
-    head = {
-        "inputs": [
-            {"name": "t", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(data)}}
-        ]
-    }
-    texts = read_payload(json.dumps(head).encode() + data, response=False)
-    assert texts.tensors["t"].tolist() == ["ab", "c"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"instances": ["a"] * 20_000 + ["b" * 60_000]},
-        {"inputs": {"x": ["a"] * 20_000 + ["b" * 60_000]}},
-        {
-            "inputs": [
-                {"name": "x", "shape": [1], "datatype": "FP32", "data": ["1"] * 20_000 + ["1" * 60_000]}
-            ]
-        },
-    ],
-)
-def test_texts_take_the_memory_that_they_have(body: dict[str, Any]) -> None:
-    """And not as many times the longest as there are, four bytes a letter: 130 kB had taken 4.8 GB."""
-    text = json.dumps(body).encode()
-    tracemalloc.start()
-    try:
-        with contextlib.suppress(PayloadError):
-            read_payload(text, response=False)
-        assert tracemalloc.get_traced_memory()[1] < 20 * 1024**2
-    finally:
-        tracemalloc.stop()
-
-
-def test_numbers_and_texts_keep_apart() -> None:
-    """Both in one tensor, and numbers that no type holds, are refused; texts are no numbers of the second protocol."""
-    short = {"name": "x", "shape": [], "datatype": "BYTES", "parameters": {"binary_data_size": 1}}
-    with pytest.raises(PayloadError):
-        read_payload(json.dumps({"inputs": [short]}).encode() + b"0", response=False)
-    for value in ([1, "a"], [1 << 70], [None], [[1], 2], {"a": []}, []):
-        with pytest.raises(PayloadError):
-            read_payload(json.dumps({"instances": value}).encode(), response=False)
-    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": ["1"]}
-    with pytest.raises(PayloadError):
-        read_payload(json.dumps({"inputs": [tensor]}).encode(), response=False)
 
 
 def test_what_waits_is_counted_by_what_it_takes(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ _DTYPES = {
     "INT32": "int32",
     "INT64": "int64",
     "FP16": "float16",
+    # Which NumPy has not; each is a float32 whose second half is zero.
+    "BF16": "float32",
     "FP32": "float32",
     "FP64": "float64",
 }
@@ -112,7 +114,7 @@ def _version_2(tensors: Any, binary: bytes) -> dict[str, NDArray[Any]]:
             data, at = binary[at : at + size], at + size
             if len(data) != size:
                 raise PayloadError(f"tensor {one['name']!r} has {len(data)} bytes of {size}")
-            array = _strings(data) if kind == "BYTES" else np.frombuffer(data, _dtype(kind))
+            array = _from_bytes(data, kind)
         elif kind == "BYTES":
             array = np.array(np.asarray(one["data"], dtype=object).ravel().tolist(), dtype=object)
         else:
@@ -121,6 +123,14 @@ def _version_2(tensors: Any, binary: bytes) -> dict[str, NDArray[Any]]:
             raise PayloadError(f"tensor {one['name']!r} has {array.size} elements, and the shape {shape}")
         found[str(one["name"])] = array.reshape(shape)
     return found
+
+
+def _from_bytes(data: bytes, kind: str) -> NDArray[Any]:
+    if kind == "BYTES":
+        return _strings(data)
+    if kind == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, _dtype(kind))
 
 
 def _dtype(kind: str) -> np.dtype[Any]:
