@@ -67,15 +67,21 @@ def test_the_documentation_says_what_each_command_needs() -> None:
     assert {name for _, names in rows for name in names if " " not in name} <= extras
 
 
-def test_a_reader_that_goes_ends_the_command_quietly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [("completion", "bash"), ("run", "--help")])
+def test_a_reader_that_goes_ends_the_command_quietly(arguments: tuple[str, ...], unbuffered: str) -> None:
     """As in a pipe to ``head``: status 141, and nothing on the standard error."""
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()
     assert reader.stdin is not None
-    command = [sys.executable, "-m", "otel_quantmon.cli", "completion", "bash"]
+    command = [sys.executable, "-m", "otel_quantmon.cli", *arguments]
     pytest.importorskip("shtab")
     done = subprocess.run(
-        command, stdout=reader.stdin, stderr=subprocess.PIPE, env=environment(), check=False
+        command,
+        stdout=reader.stdin,
+        stderr=subprocess.PIPE,
+        env=environment({"PYTHONUNBUFFERED": unbuffered}),
+        check=False,
     )
     assert (done.returncode, done.stderr) == (141, b"")
 

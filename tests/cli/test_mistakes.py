@@ -55,9 +55,11 @@ def test_nothing_to_compare_is_no_success(files: dict[str, Path]) -> None:
 def test_models_in_the_wrong_order(tmp_path: Path, files: dict[str, Path]) -> None:
     """The first is quantized and the second is not: told with the order that is meant, before any input is read."""
     quantized = quantized_conv_net(tmp_path, "QDQ")
-    done = quantmon("compare", quantized, files["model.onnx"], "--inputs", files["x.npy"])
+    original = files["model.onnx"].rename(tmp_path / "the model.onnx")
+    done = quantmon("compare", quantized, original, "--inputs", files["x.npy"])
     assert done.returncode == 2
     assert "in the other order" in done.stderr
+    assert f"quantmon compare '{original}' {quantized} ..." in done.stderr, "to be copied"
     assert CONV_INPUT not in done.stderr
 
 
@@ -216,13 +218,40 @@ def test_a_setting_that_means_nothing_is_refused_before_the_command_runs(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-@pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_full_disk_is_an_error_that_says_so(files: dict[str, Path], more: tuple[str, ...]) -> None:
-    """And not half a table with status 0."""
-    command = [sys.executable, "-m", "otel_quantmon.cli", "inspect", "--no-load", *more, files["model.onnx"]]
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("inspect", "--no-load"), ("inspect", "--no-load", "--json"), ("run", "--help"), ("--version",)],
+)
+def test_a_full_disk_is_an_error_that_says_so(
+    files: dict[str, Path], arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    """And not half a table or a help that is missing with status 0; Python's own complaint and its 120 do not come."""
+    given = (*arguments, str(files["model.onnx"])) if "inspect" in arguments else arguments
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "otel_quantmon.cli", *given],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (2, "quantmon: error: No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("show", "missing.db")])
+def test_a_mistake_keeps_its_status_where_it_cannot_be_told(
+    arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    """The standard error is full: status 2, as for anybody who reads it."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "otel_quantmon.cli", *arguments]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, env=environment, stderr=full, check=False).returncode == 2
 
 
 def test_an_encoding_without_the_signs(files: dict[str, Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import textwrap
 import traceback
@@ -14,7 +13,8 @@ from typing import Any
 
 from otel_quantmon._version import __version__
 from otel_quantmon.cli.commands import COMMANDS, GROUPS, Command
-from otel_quantmon.cli.streams import prepare_streams
+from otel_quantmon.cli.output import note
+from otel_quantmon.cli.streams import prepare_streams, settle
 from otel_quantmon.errors import CommandError
 
 __all__ = ["STATUSES", "main", "make_parser"]
@@ -45,41 +45,57 @@ def main(argv: Sequence[str] | None = None) -> int:
         See `STATUSES`.
     """
     prepare_streams()
-    given = sys.argv[1:] if argv is None else argv
+    try:
+        status = _carry_out(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        status = 141
+    except CommandError as error:
+        note(f"quantmon: error: {error}")
+        status = 2
+    except OSError as error:
+        named = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
+        note(f"quantmon: error: {named}")
+        status = 2
+    except Exception as error:  # noqa: BLE001  a script would take Python's own status, 1, for a finding
+        note(traceback.format_exc().rstrip())
+        note(f"quantmon: error: {type(error).__name__}, a mistake of ours: please report it")
+        status = 2
+    for stream in (sys.stdout, sys.stderr):
+        settle(stream)
+    return status
+
+
+def _carry_out(given: Sequence[str]) -> int:
     parser = make_parser()
     if not given:
         # Whoever gives nothing asks what there is to give.
         parser.print_help(sys.stderr)
         return 2
-    arguments = parser.parse_args(given)
+    try:
+        arguments = parser.parse_args(given)
+    except SystemExit as ended:
+        # After --help and --version, and after a mistake in the arguments, which has been told.
+        return ended.code if isinstance(ended.code, int) else 0
     logging.basicConfig(format="quantmon: %(message)s", level=logging.WARNING)
     command: Command = arguments.command
-    try:
-        status = command.run(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        status = 130
-    except BrokenPipeError:
-        # Python would try to write the rest at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    except CommandError as error:
-        sys.stderr.write(f"quantmon: error: {error}\n")
-        status = 2
-    except OSError as error:
-        named = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
-        sys.stderr.write(f"quantmon: error: {named}\n")
-        status = 2
-    except Exception as error:  # noqa: BLE001  a script would take Python's own status, 1, for a finding
-        traceback.print_exc()
-        sys.stderr.write(f"quantmon: error: {type(error).__name__}, a mistake of ours: please report it\n")
-        status = 2
-    return status
+    return command.run(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse takes a help that could not be written for one that was.
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands. What it parses has the `Command` as ``command`` and the parser as ``root``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="quantmon",
         description=_paragraphs(
             "Watch quantized models run; measure how far they are from their float originals, and what has changed."

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["finite", "number", "progress", "table", "write_json"]
+__all__ = ["finite", "note", "number", "progress", "table", "write_json"]
 
 _NUMBER = re.compile(r"-|[-+]?[\d,]+(\.\d+)?(e[-+]?\d+)?( ?[%µmn]?s?)")
+
+
+def note(line: str) -> None:
+    """Write ``line`` to the standard error. That nobody reads it, or that it is full, is no error."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -58,7 +65,7 @@ def write_json(value: Any) -> None:
     sys.stdout.write(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(title: str, total: int) -> Generator[Callable[[int], object], None, None]:
     """Show a bar on the standard error while it is a terminal. Yields what takes the number done."""
     if sys.stderr.isatty():

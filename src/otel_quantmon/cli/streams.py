@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["prepare_streams"]
+__all__ = ["prepare_streams", "settle"]
 
 _NAME = "quantmon-plain"
 # What the commands write beyond ASCII, for terminals and files of another encoding.
@@ -25,6 +25,14 @@ def prepare_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_NAME)
+
+
+def settle(stream: TextIO) -> None:
+    """Leave nothing in ``stream`` that cannot be written: Python would try at its end, and make the status 120."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fill() -> None:
