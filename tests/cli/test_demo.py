@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from lifecycle.programs import environment
 from real_models import magika_inputs
 from source_texts import source_texts
 
+from otel_quantmon.cli.demo import director
 from otel_quantmon.cli.demo.magika import FLOAT, NEXT, SERVED, Magika
 from otel_quantmon.models.formats import read_facts
 
@@ -55,3 +59,18 @@ def test_a_folder_that_has_a_demo_is_left_alone(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == f"quantmon: error: {tmp_path} has a demo already: give another folder\n"
     assert (tmp_path / "run.db").read_text() == "an earlier run"
+
+
+def test_what_to_try_next_can_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths with a space are quoted as a shell wants it. Neither model nor run is made for it."""
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(director, "run_command", lambda _: 0)
+    folder = tmp_path / "my demo"
+    assert director.demo_command(Namespace(folder=folder, view=False, page=False)) == 0
+    commands = [line.split() for line in capsys.readouterr().out.splitlines() if "quantmon" in line]
+    told = [shlex.split(" ".join(words)) for words in commands if words[0] == "quantmon"]
+    assert ["quantmon", "show", str(folder / "run.db"), "--page"] in told
+    assert ["quantmon", "inspect", str(folder / SERVED)] in told

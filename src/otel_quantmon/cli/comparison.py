@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +115,7 @@ def _check_order(float_path: str, original: Engine, quantized_path: str, quantiz
     if quantized.facts.scheme == "none" and original.facts.scheme not in ("none", "unknown"):
         raise EngineError(
             f"FLOAT {float_path!r} is quantized ({original.facts.scheme}) and QUANTIZED {quantized_path!r} is not: "
-            f"give them in the other order, quantmon compare {quantized_path} {float_path} ..."
+            f"give them in the other order, quantmon compare {shlex.join([quantized_path, float_path])} ..."
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from otel_quantmon.cli.output import note
 
 __all__ = ["open_page", "stay", "write_page"]
 
@@ -24,11 +25,11 @@ def open_page(path: Path) -> Any:
 def stay(page: Any) -> None:
     """Leave the page open until somebody presses Ctrl-C."""
     try:
-        sys.stderr.write(f"quantmon: the page stays at {page.address} until you press Ctrl-C\n")
+        note(f"quantmon: the page stays at {page.address} until you press Ctrl-C")
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        sys.stderr.write("\n")
+        note("")
 
 
 def write_page(path: Path, file: Path) -> None:
@@ -40,4 +41,4 @@ def write_page(path: Path, file: Path) -> None:
     from otel_quantmon.desk.page import write_report
 
     write_report(path, file)
-    sys.stderr.write(f"quantmon: the report is in {file}\n")
+    note(f"quantmon: the report is in {file}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from otel_quantmon.cli.output import note
 from otel_quantmon.cli.packages import need
 from otel_quantmon.cli.page import open_page, stay, write_page
 from otel_quantmon.cli.screen import Screen
@@ -94,50 +97,81 @@ def _run(
     from otel_quantmon.desk.store import Store
 
     given = {f"QUANTMON_{name.upper()}": getattr(arguments, name) for name in _VARIABLES}
-    own = destinations(os.environ)
-    # Nothing begins a thread before the command is started: see `Supervised.start`.
-    forwarder = Forwarder(own)
-    store = Store(path, facts={"command": json.dumps(command)})
-    receiver = Receiver(store, forwarder.put if own else None)
-    page = open_page(path) if arguments.page else None
     settings = {name: str(value) for name, value in given.items() if value is not None}
-    try:
-        environment = child_environment(os.environ, receiver.address, settings, forwarded="metrics" in own)
-        supervised.start(command, environment)
-    except (OSError, CommandError) as error:
-        receiver.stop()
+    own = destinations(os.environ)
+    # JSON has no way to write an argument that is no UTF-8.
+    shown = [os.fsencode(word).decode("utf-8", "replace") for word in command]
+    with ExitStack() as undone:
+        # Nothing begins a thread before the command is started: see `Supervised.start`.
+        forwarder = Forwarder(own)
+        store = Store(path, facts={"command": json.dumps(shown)})
+        undone.callback(path.unlink)
+        undone.callback(store.close)
+        receiver = Receiver(store, forwarder.put if own else None)
+        undone.callback(receiver.stop)
+        page = open_page(path) if arguments.page else None
         if page is not None:
-            page.stop()
-        store.close()
-        path.unlink()
-        if isinstance(error, CommandError):
-            raise
-        missing = isinstance(error, FileNotFoundError)
-        said = "no such command" if missing else f"cannot be executed: {error.strerror}"
-        sys.stderr.write(f"quantmon: error: {command[0]}: {said}\n")
-        return 127 if missing else 126
-    for part in (store, forwarder, receiver):
-        part.start()
+            undone.callback(page.stop)
+        environment = child_environment(os.environ, receiver.address, settings, forwarded="metrics" in own)
+        try:
+            supervised.start(command, environment)
+        except OSError as error:
+            return _not_started(command[0], error)
+        undone.pop_all()
+    with _harmless("what the application sends cannot be kept"):
+        for part in (store, forwarder, receiver):
+            part.start()
     if page is not None:
-        page.start()
-        sys.stderr.write(f"quantmon: the page is at {page.address}\n")
-    tick, end = _view(path) if viewed else (_nothing, _nothing)
-    try:
-        status = supervised.wait(tick, _TICK_SECONDS)
-    finally:
-        end()
-        receiver.stop()
-        forwarder.close()
-    store.note(ended=time.time_ns(), exit_status=status, **_forwarded(forwarder.counts))
-    store.close()
+        with _harmless("there is no page"):
+            page.start()
+            note(f"quantmon: the page is at {page.address}")
+    tick: Callable[[], object] = _nothing
+    end: Callable[[], object] = _nothing
+    if viewed:
+        with _harmless("there is no view"):
+            tick, end = _view(path)
+    status = supervised.wait(tick, _TICK_SECONDS)
+    for what, stop in (("view", end), ("receiver", receiver.stop), ("forwarder", forwarder.close)):
+        with _harmless(f"the {what} cannot be ended"):
+            stop()
+    with _harmless(f"{path} cannot be completed"):
+        store.note(ended=time.time_ns(), exit_status=status, **_forwarded(forwarder.counts))
+        store.close()
     _finish(arguments, path, store.failure, forwarder, shown=viewed or arguments.summary)
     if page is not None:
-        # Whoever looks at a terminal may look at the page, too; a script goes on.
-        if sys.stdin.isatty() and sys.stderr.isatty():
-            supervised.release()
-            stay(page)
-        page.stop()
+        with _harmless("the page cannot be ended"):
+            # Whoever looks at a terminal may look at the page, too; a script goes on.
+            if os.isatty(0) and os.isatty(2):
+                supervised.release()
+                stay(page)
+                supervised.hold()
+            page.stop()
     return status
+
+
+def _not_started(name: str, error: OSError) -> int:
+    """Say so, as a shell does.
+
+    Returns:
+        The exit status.
+    """
+    missing = isinstance(error, FileNotFoundError)
+    said = "no such command" if missing else f"cannot be executed: {error.strerror}"
+    sys.stderr.write(f"quantmon: error: {name}: {said}\n")
+    return 127 if missing else 126
+
+
+@contextmanager
+def _harmless(what: str) -> Generator[None, None, None]:
+    """Let a failure inside be told as ``what``, and no more: the application runs or has ended, and has a status."""
+    try:
+        yield
+    except DeskError as error:
+        note(f"quantmon: warning: {error}")
+    except OSError as error:
+        note(f"quantmon: warning: {what}: {error.strerror or error}")
+    except Exception:
+        logging.getLogger("otel_quantmon").exception(what)
 
 
 def _nothing() -> None:
@@ -195,26 +229,24 @@ def _finish(arguments: Namespace, path: Path, failure: str | None, forwarder: An
     from otel_quantmon.cli.show import show_summary, write_lines
 
     if failure:
-        sys.stderr.write(f"quantmon: warning: {failure}\n")
+        note(f"quantmon: warning: {failure}")
     notes: list[str] = []
     if forwarder.counts["failed"] or forwarder.counts["dropped"]:
         notes.append(
             f"{forwarder.counts['failed']} requests were not taken by the application's own endpoint, "
             f"{forwarder.counts['dropped']} dropped: {forwarder.failure}"
         )
-    # The application has ended, and its status is passed on whatever becomes of the files.
-    try:
-        if arguments.json is not None:
-            with arguments.json.open("w", encoding="utf-8") as file:
-                write_lines(path, file)
-    except OSError as error:
-        sys.stderr.write(f"quantmon: warning: {arguments.json} cannot be written: {error.strerror}\n")
-    try:
-        if arguments.report is not None:
+    if arguments.json is not None:
+        with (
+            _harmless(f"{arguments.json} cannot be written"),
+            arguments.json.open("w", encoding="utf-8") as file,
+        ):
+            write_lines(path, file)
+    if arguments.report is not None:
+        with _harmless(f"{arguments.report} cannot be written"):
             write_page(path, arguments.report)
-    except DeskError as error:
-        sys.stderr.write(f"quantmon: warning: {error}\n")
     if arguments.db is not None:
-        notes.append(f"kept in {path}: quantmon show {path}")
+        notes.append(f"kept in {path}: quantmon show {shlex.quote(str(path))}")
     if shown:
-        show_summary(path, sys.stderr, notes)
+        with _harmless("the summary cannot be written"):
+            show_summary(path, sys.stderr, notes)

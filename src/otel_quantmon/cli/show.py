@@ -61,11 +61,13 @@ def show_summary(path: Path, to: TextIO, notes: Iterable[str]) -> None:
         shown = summary(overview(database), queries.facts(database), notes)
     finally:
         database.close()
-    if Console(file=to).is_terminal:
-        Console(file=to).print(shown)
+    console, text = Console(file=to), io.StringIO()
+    if console.is_terminal:
+        # Written as text, since rich itself would end the process where nobody reads it.
+        Console(file=text, force_terminal=True, width=console.width, legacy_windows=False).print(shown)
+        to.write(text.getvalue())
         return
     # In a file or a pipe no line is broken, so that a command in it can be copied, and none ends in spaces.
-    text = io.StringIO()
     Console(file=text, width=_WIDE, color_system=None).print(shown)
     to.writelines(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 __all__ = ["Supervised"]
 
@@ -31,7 +32,11 @@ class Supervised:
         self._precise = hasattr(signal, "sigtimedwait")
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._process: subprocess.Popen[bytes] | None = None
-        self._handlers = {}
+        self._handlers: dict[signal.Signals, Any] = {}
+        self.hold()
+
+    def hold(self) -> None:
+        """Hold signals back, from now on or again."""
         if self._precise:
             signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED | {signal.SIGCHLD})
         else:
@@ -81,8 +86,10 @@ class Supervised:
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
     def release(self) -> None:
-        """Take signals again as before."""
+        """Take signals again as before. Those that came after the command's end were for it, and are left out."""
         if self._precise:
+            while self._process is not None and signal.sigtimedwait(_PASSED, 0) is not None:
+                pass
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

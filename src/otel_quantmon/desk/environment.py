@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -107,9 +108,13 @@ def _python_path(given: str) -> str:
         raise DeskError(
             "the package opentelemetry-instrumentation is missing: pip install 'otel-quantmon[otlp]'"
         )
-    folder, current = os.path.dirname(spec.origin), os.getcwd()
+    folder = os.path.dirname(spec.origin)
     paths = [path for path in given.split(os.pathsep) if path and path != folder]
-    return os.pathsep.join([folder, *([] if current in paths else [current]), *paths])
+    # Of a folder that has been deleted nothing could be imported.
+    with contextlib.suppress(FileNotFoundError):
+        current = os.getcwd()
+        paths = paths if current in paths else [current, *paths]
+    return os.pathsep.join([folder, *paths])
 
 
 def _exporters(signal: Signal, environment: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -86,5 +87,7 @@ def demo_command(arguments: Namespace) -> int:
             config=str(config),
         )
     )
-    sys.stdout.write(_NEXT.format(report=report, database=database, model=folder / SERVED))
+    # The commands are for copying.
+    database, model = (shlex.quote(str(path)) for path in (database, folder / SERVED))
+    sys.stdout.write(_NEXT.format(report=report, database=database, model=model))
     return status
