@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detection.streams import baseline_of, lognormal
-from otel_quantmon.detection.bernoulli import FactDetector
+from otel_quantmon.detection.bernoulli import FactDetector, RateDetector
 from otel_quantmon.detection.detector import Judgement
 from otel_quantmon.detection.e_detector import RankEDetector
 from otel_quantmon.detection.life_cycle import Bulletin, LifeCycle, Transition
@@ -59,6 +59,26 @@ def test_a_short_anomaly_is_held() -> None:
     (entered,) = _run(cycle, lognormal(0.3, 3.0)(rng, 12), 0.0, step=0.01)
     (left,) = _run(cycle, lognormal(0.3)(rng, 20_000), 1.0, step=0.01)
     assert 60.0 <= left.at - entered.at < 70.0
+
+
+def test_a_rate_that_stays_is_not_left_by_what_comes_while_it_is_held() -> None:
+    """Trials without an event count as little in that minute as events do: else all that is seen speaks for its end."""
+    cycle = LifeCycle(RateDetector(20, 20_000, alarm=1e7), kind="stall")
+    entered = [change for at in range(40) if (change := cycle.update(1.0, float(at)))]
+    assert [change.what for change in entered] == ["entered"]
+    for second in range(40, 60):
+        assert cycle.update(1.0, float(second)) is None
+        assert cycle.pass_over(33, float(second)) is None
+        assert cycle.suspicion == 1.0
+    # Three in a hundred are few of them, and far from the one in a thousand of the baseline.
+    assert cycle.pass_over(33, 120.0) is None
+    assert cycle.update(1.0, 120.0) is None
+    assert cycle.suspicion < 10.0
+    assert cycle.active is not None
+    # And it is left when it is over.
+    left = cycle.pass_over(10_000, 121.0)
+    assert left is not None
+    assert left.what == "left"
 
 
 def test_a_stream_that_flaps_tells_less_and_less() -> None:

@@ -135,8 +135,7 @@ class LifeCycle(Generic[Observation]):
     def update_many(self, values: Sequence[Observation], now: float) -> list[Transition]:
         """Take observations of the time up to ``now``, in seconds of a clock that never goes back."""
         changes: list[Transition] = []
-        if self.active is not None and self.active.evidence is not None and now < self._held_until:
-            # To find again and again that it is back, before it may be, costs more than all else.
+        if self._held(now):
             return changes
         at = 0
         while at < len(values):
@@ -149,11 +148,18 @@ class LifeCycle(Generic[Observation]):
 
     def pass_over(self, trials: int, now: float) -> Transition | None:
         """Take so many trials without an event, of a detector of a rate; it costs no more than one."""
-        if trials <= 0:
+        if trials <= 0 or self._held(now):
             return None
         detector: Any = self._detector
         judgement: Judgement | None = detector.pass_over(trials)
         return None if judgement is None else self._decide(judgement, now, trials - 1)
+
+    def _held(self, now: float) -> bool:
+        """Return True while it cannot be left: to find again and again that it is back costs more than all else.
+
+        No observation counts then, of whatever value, since a part of them would say that it is back.
+        """
+        return self.active is not None and self.active.evidence is not None and now < self._held_until
 
     def _decide(self, judgement: Judgement, now: float, index: int) -> Transition | None:
         if not judgement.returned:
