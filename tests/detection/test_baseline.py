@@ -6,6 +6,7 @@ import json
 import math
 import random
 import statistics
+import sys
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from typing import Any
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 
 from detection.streams import autoregressive, gaussian, lognormal, stalls
 from otel_quantmon.detection.baseline import Baseline, Collector
-from otel_quantmon.detection.bets import BINS
-from otel_quantmon.detection.blocks import choose_blocks
+from otel_quantmon.detection.bets import BINS, BOTTOM, TOP
+from otel_quantmon.detection.blocks import Blocks, choose_blocks
 
 VALUES = st.lists(st.one_of(st.integers(-20, 20).map(float), st.floats(-1e9, 1e9)), min_size=2, max_size=1500)
 
@@ -94,20 +95,26 @@ def test_quantiles_are_observations_of_the_sample() -> None:
     assert baseline.quantile(0.99) == pytest.approx(990, abs=4)
 
 
-def test_warm_up_and_what_follows_a_gap_are_left_out() -> None:
-    """Slow calls at the start, and after idle time, never get into the baseline."""
-    collector = Collector(50, warmup=5, resume=3, gap=10.0, span=0.0)
-    at = 0.0
-    baseline = None
-    for i in range(200):
-        cold = i < 5 or i % 20 in {0, 1, 2}
-        at += 11.0 if i % 20 == 0 else 0.1
-        baseline = collector.add(1000.0 if cold else 1.0 + i / 1000, at)
-        if baseline is not None:
-            break
+def test_warm_up_is_left_out_and_nothing_after_a_pause() -> None:
+    """Slow calls at the start never get into the baseline; a stream that is seen once an hour gets one as soon."""
+    collector = Collector(50, warmup=5, span=0.0)
+    found = [collector.add(1000.0 if i < 5 else 1.0 + i * 7 % 50 / 1000, 3600.0 * i) for i in range(55)]
+    baseline = found.pop()
+    assert found == [None] * 54
     assert baseline is not None
     assert baseline.size == 50
     assert baseline.quantile(1.0) < 2.0
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_numbers_near_the_largest_float_have_a_baseline(size: int) -> None:
+    """Each is finite, their sum is not. What overflows by a margin has a rank, beyond all of the baseline."""
+    most = sys.float_info.max
+    baseline = Baseline(Blocks(size, 1.0).means([most, -most] * 8 + [most] * 16), Blocks(size, 1.0))
+    assert baseline.quantile(1.0) == most
+    assert baseline.row(math.inf, 0.5) == TOP
+    assert baseline.row(-math.inf, 0.5) == BOTTOM
+    assert Baseline.from_state(baseline.state()).state() == baseline.state()
 
 
 def test_a_stream_that_is_settling_is_waited_for() -> None:

@@ -39,7 +39,7 @@ class Baseline:
     def __init__(self, values: Sequence[float], blocks: Blocks | None = None) -> None:
         ordered = sorted(values)
         size = len(ordered)
-        if size < 2 or not math.isfinite(math.fsum(ordered)):
+        if size < 2 or not all(map(math.isfinite, ordered)):
             raise ValueError(f"no baseline of {size} observations, of which some may not be finite")
         ranks = {1, size}
         for i in range(1, BINS):
@@ -58,11 +58,12 @@ class Baseline:
         self.size = size
         self.blocks = blocks
         self.effective = size / blocks.inflation
-        # With a last cut that nothing reaches and a count of none below the first, a search needs no special cases.
+        # With a last cut that only an overflow reaches, and a count of none below the first, a search needs no special
+        # cases.
         self.cuts = array("d", [*cuts, math.inf])
         code = "H" if size < 2**16 else "I"
         self.below = array(code, [*below, size])
-        self.upto = array(code, [0, *upto])
+        self.upto = array(code, [0, *upto, size])
 
     def interval(self, value: float) -> tuple[int, int]:
         """Between which numbers, from 0 to ``size + 1``, the rank of ``value`` is drawn."""
@@ -90,7 +91,7 @@ class Baseline:
             "size": self.size,
             "cuts": list(self.cuts)[:-1],
             "below": list(self.below)[:-1],
-            "upto": list(self.upto)[1:],
+            "upto": list(self.upto)[1:-1],
             "block": self.blocks.size,
             "inflation": self.blocks.inflation,
         }
@@ -135,9 +136,10 @@ def _numbers(state: Mapping[str, Any], key: str) -> list[float]:
 class Collector:
     """Gathers the baseline of one stream from the first traffic after warm-up.
 
-    What comes in the first ``warmup`` observations, and in as many after an idle gap, is left out: memory is
-    allocated, caches and clock rates are cold. When enough has come, the two halves are compared by ranks. If
-    they differ far beyond chance the stream was still settling: the older half goes, and collection goes on.
+    What comes in the first ``warmup`` observations is left out: memory is allocated, caches and clock rates are cold.
+    Calls after a pause are a stream of their own (`durations.py`), so nothing is left out after one. When enough has
+    come, the two halves are compared by ranks. If they differ far beyond chance the stream was still settling: the
+    older half goes, and collection goes on.
 
     A model of 5 µs makes 3,000 calls in a fiftieth of a second, in which the host is in one mood. So they are taken in
     runs of 160 calls in a row, of which the autocorrelation can be seen, over a ``span`` of time.
@@ -145,8 +147,6 @@ class Collector:
     Args:
         size: Observations of the baseline. 3,000 lose little to the correction for its length, 50 a lot.
         warmup: Observations to leave out at the beginning.
-        resume: Observations to leave out after a gap.
-        gap: Seconds without an observation that make a gap.
         span: Seconds from the first to the last run, at least.
     """
 
@@ -157,17 +157,12 @@ class Collector:
     # Standard deviations between two halves: 4 is chance once in 16,000 (Mann and Whitney 1947, large samples).
     _FARTHEST = 4.0
 
-    __slots__ = ("_at", "_begun", "_dropped", "_gap", "_resume", "_size", "_skip", "_span", "_values")
+    __slots__ = ("_begun", "_dropped", "_size", "_skip", "_span", "_values")
 
-    def __init__(
-        self, size: int = 3000, *, warmup: int = 0, resume: int = 1, gap: float = 5.0, span: float = 30.0
-    ) -> None:
+    def __init__(self, size: int = 3000, *, warmup: int = 0, span: float = 30.0) -> None:
         self._size = size
         self._skip = warmup
-        self._resume = resume
-        self._gap = gap
         self._span = span
-        self._at: float | None = None
         self._begun: float | None = None
         # Whole nanoseconds, or else the observations as they are.
         self._values: array[Any] = array("I")
@@ -178,9 +173,6 @@ class Collector:
 
     def add(self, value: float, at: float) -> Baseline | None:
         """Take an observation made at ``at``, in seconds of a clock that never goes back; the baseline when full."""
-        if self._at is not None and at - self._at > self._gap:
-            self._skip = max(self._skip, self._resume)
-        self._at = at
         if self._skip:
             self._skip -= 1
             return None

@@ -32,6 +32,8 @@ _RATES = (0.02, 0.2)
 
 # Trials of a baseline that need no more, and the evidence up to which there is no suspicion.
 _ENOUGH = 1_000_000
+# Of more the bound would be lost in rounding.
+_MOST_TRIALS = 10**12
 _CALM = 2.0
 
 # Ends of runs kept, to say since when.
@@ -303,6 +305,6 @@ def rate_state(state: Mapping[str, Any]) -> tuple[int, int]:
         ValueError: The state is not one of a rate.
     """
     events, trials = int(number(state, "events")), int(number(state, "trials"))
-    if not 0 <= events <= trials or trials < 1:
+    if not 0 <= events <= trials or not 1 <= trials <= _MOST_TRIALS:
         raise ValueError(f"no baseline of {events} events in {trials} trials")
     return events, trials

@@ -92,6 +92,11 @@ def number(state: Mapping[str, Any], key: str) -> float:
         ValueError: The value is not one.
     """
     value = state.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"a baseline's {key} is {value!r}, not a finite number")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, (int, float)):
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
+        if math.isfinite(found):
+            return found
+    raise ValueError(f"a baseline's {key} is no finite number")

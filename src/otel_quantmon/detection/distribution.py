@@ -44,8 +44,7 @@ class SketchCollector:
         """Take the sketch of one call made at ``at``, in seconds; the baselines by name when there are enough."""
         self._seen += 1
         for name, value in sketch.items():
-            # Data has no warm-up, and an idle gap does not make it colder: nothing is left out.
-            collector = self._collectors.setdefault(name, Collector(self._size + 1, gap=math.inf, span=0.0))
+            collector = self._collectors.setdefault(name, Collector(self._size + 1, span=0.0))
             collector.add(value, at)
         return self.freeze() if self._seen >= self._size else None
 
@@ -88,8 +87,8 @@ class SketchDetector:
                 alarm=alarm * len(baselines),
                 seed=seed + i,
                 kept=_KEPT,
-                tolerance=_LEAST_SHIFT * (baseline.quantile(0.9) - baseline.quantile(0.5)),
-                below=_LEAST_SHIFT * (baseline.quantile(0.5) - baseline.quantile(0.1)),
+                tolerance=_LEAST_SHIFT * baseline.quantile(0.9) - _LEAST_SHIFT * baseline.quantile(0.5),
+                below=_LEAST_SHIFT * baseline.quantile(0.5) - _LEAST_SHIFT * baseline.quantile(0.1),
             )
             for i, (name, baseline) in enumerate(baselines.items())
         }
@@ -152,6 +151,8 @@ class SketchDetector:
             ValueError: The state is not one of sketches.
         """
         found: dict[str, Baseline] = {}
+        if not state:
+            raise ValueError("a baseline of sketches without a number")
         for name, one in state.items():
             if not isinstance(one, dict):
                 raise ValueError(f"the baseline of {name} is no table")

@@ -133,5 +133,7 @@ def _shares(found: Any) -> dict[str, dict[str, float]]:
     for kind, by_name in cast("dict[str, Any]", found).items():
         if isinstance(by_name, dict):
             known = cast("dict[str, Any]", by_name)
-            shares[kind] = {of: float(one) for of, one in known.items() if isinstance(one, (int, float))}
+            shares[kind] = {
+                of: float(one) for of, one in known.items() if isinstance(one, (int, float)) and 0 < one <= 1
+            }
     return shares

@@ -173,8 +173,8 @@ class Stream:
         elif kind == "latency_drift":
             self._collector = Collector(length, span=_SPAN)
         else:
-            # What is sampled has no warm-up, and an idle gap does not make it colder.
-            self._collector = Collector(length, gap=math.inf, span=0.0)
+            # What is sampled has no warm-up.
+            self._collector = Collector(length, span=0.0)
 
     @property
     def watching(self) -> bool:
@@ -200,6 +200,9 @@ class Stream:
         seed = crc32(f"{self._model} {self.kind} {self.of}".encode(errors="surrogatepass"))
         self._watch(KINDS[self.kind].make(state, self._level(self), seed))
         self.source = source
+        if source != "learnt":
+            # What was learnt before is not to take its place.
+            self._further = None
         # How often it is seen here is known once it was seen as often as for a baseline of its own.
         self._settles_at = math.inf if source == "learnt" or self.settled else LENGTHS[self.kind]
 
@@ -219,8 +222,11 @@ class Stream:
         self._collector = None
 
     def state(self) -> dict[str, Any] | None:
-        """The baseline, for `begin` after the next start; None while there is none, or something may be on."""
-        if self._cycle is None or self._observation == "fact" or self._cycle.active is not None:
+        """The baseline, for `begin` after the next start; None while there is none.
+
+        Whether an anomaly is on is no part of it: what is observed meanwhile is not learnt.
+        """
+        if self._cycle is None or self._observation == "fact":
             return None
         found: dict[str, Any] = self._detector.state()
         return found
