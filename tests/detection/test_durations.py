@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from otel_quantmon.detection.durations import Calls, Pauses, Stalls, WaitingCalls
@@ -76,6 +78,44 @@ def test_the_first_calls_of_all_parts_are_kept_in_a_row() -> None:
     waiting.add("1.1", [85], [1])
     waiting.add("1.1", [95], [2])
     assert waiting.take() == [Calls("1.1", 90, [85, 95], [1, 2])]
+
+
+def test_classes_divide_the_room() -> None:
+    """What one leaves of its part the others have; each has its first calls, and none that come after a gap in them."""
+    waiting = WaitingCalls(101)
+    for first in (0, 100):
+        for of, count in ("1.1", 100), ("1.9", 5), ("2.1", 60):
+            waiting.add(of, range(first, first + count), [1] * count)
+    taken = {calls.of: list(calls.ends) for calls in waiting.take()}
+    assert taken == {"1.1": [*range(45)], "1.9": [*range(5), *range(100, 105)], "2.1": [*range(45)]}
+
+
+def test_classes_take_turns_where_the_room_is_short() -> None:
+    """Eight, always in the same order, and room for 25 calls: each comes to be ranked, some 16 in a row."""
+    waiting, ranked, longest = WaitingCalls(25), Counter[str](), Counter[str]()
+    for interval in range(160):
+        for of in "abcdefgh":
+            waiting.add(of, range(1000 * interval, 1000 * interval + 50), [1] * 50)
+        taken = waiting.take()
+        assert sum(len(calls.ends) for calls in taken) == 25
+        for calls in taken:
+            assert list(calls.ends) == [1000 * interval + i for i in range(len(calls.ends))]
+            ranked[calls.of] += len(calls.ends)
+            longest[calls.of] = max(longest[calls.of], len(calls.ends))
+    assert set(longest.values()) == {16}
+    assert min(ranked.values()) > 400
+    assert waiting.share("a") == ranked["a"] / 8000
+
+
+def test_a_seldom_class_does_not_wait_for_the_others() -> None:
+    """One call beside a class that fills the room by itself is ranked in the interval in which it was made."""
+    waiting = WaitingCalls(16)
+    for _ in range(10):
+        waiting.add("often", range(100), [1] * 100)
+        waiting.take()
+    waiting.add("often", range(100), [1] * 100)
+    waiting.add("seldom", [50], [1])
+    assert {calls.of: len(calls.ends) for calls in waiting.take()} == {"often": 15, "seldom": 1}
 
 
 def test_short_calls_are_cold_after_a_short_pause() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_quantmon.detection.baseline import Baseline
 from otel_quantmon.detection.kept import Earlier, KeptBaselines
 from otel_quantmon.detection.model_streams import ModelStreams
 from otel_quantmon.detection.monitor import Monitor
@@ -72,8 +73,41 @@ def test_a_file_of_anything_is_learnt_anew(tmp_path_factory: pytest.TempPathFact
     assert streams.active() == {}
 
 
+def test_what_was_kept_and_not_yet_needed_is_kept_again(folder: Path) -> None:
+    """A process that has met one class of shapes writes those of the processes before it as well, with their shares."""
+    first = fresh()
+    values = [1e-3 + 1e-6 * i for i in range(100)]
+    first.begin(
+        {"latency_drift": {"1.1": Baseline(values).state(), "1.9": Baseline(values).state()}},
+        "learnt",
+        {"latency_drift": {"1.1": 0.5, "1.9": 0.25}},
+    )
+    first.ended(1000)
+    first.judge(0.0, 0)
+    KeptBaselines(str(folder), HOST).write([(first, "sha256:1", "CPU")], 0.0)
+    second, kept = fresh(), KeptBaselines(str(folder), HOST)
+    kept.bring(second, "sha256:1", "CPU")
+    second.durations("1.1", [10**9], [10**6])
+    second.ended(100, timeouts=0)
+    second.judge(1.0, 16)
+    assert second.newly_learnt()
+    second.ended(100, timeouts=0)
+    second.begin({"stall": {"": {"events": 0, "trials": 3000}}}, "kept")
+    assert second.states()["latency_drift"].keys() == {"1.1", "1.9"}
+    assert second.states().keys() == {"latency_drift", "error_rate", "timeout", "stall"}
+    assert second.shares()["latency_drift"] == {"1.1": 0.5, "1.9": 0.25}
+
+
 @pytest.mark.parametrize(
-    "shares", [None, [], {"error_rate": 3}, {"error_rate": {"": "much"}}, {"error_rate": {"": -1}}]
+    "shares",
+    [
+        None,
+        [],
+        {"error_rate": 3},
+        {"error_rate": {"": "much"}},
+        {"error_rate": {"": -1}},
+        {"error_rate": {"": 10**400}},
+    ],
 )
 def test_shares_of_nonsense_are_left_out(folder: Path, shares: object) -> None:
     """The baseline is watched all the same."""

@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["Calls", "Pauses", "Stalls", "WaitingCalls"]
+__all__ = ["FEWEST_DURATIONS", "Calls", "Pauses", "Stalls", "WaitingCalls", "shape_class"]
+
+FEWEST_DURATIONS: Final = 16
+"""Calls in a row that are ranked of a class, where it has so many: fewer do not show how much they are alike."""
 
 # Nanoseconds of a pause and of what it makes cold, and what is added to the name of a class of shapes.
-_LONG: Final = (30_000_000, 20_000_000, " after 30 ms")
-_SHORT: Final = (1_000_000, 5_000_000, " after 1 ms")
+_AFTER: Final = " after "
+_LONG: Final = (30_000_000, 20_000_000, f"{_AFTER}30 ms")
+_SHORT: Final = (1_000_000, 5_000_000, f"{_AFTER}1 ms")
 # Nanoseconds of a call for which a short pause is one.
 _SMALL: Final = 1_000_000
 # Seconds after a stall in which another one is the same: what stops a process makes several short calls late.
@@ -38,21 +42,32 @@ class Calls(NamedTuple):
 
 
 class WaitingCalls:
-    """Calls of one model that wait to be ranked, the first of each class of shapes in a row.
+    """Calls of one model that wait to be ranked: of each class of shapes the first, in a row.
+
+    Where more come than there is room for, each class has as much of it as the others, and they have what it leaves.
+    Where that would be less than `FEWEST_DURATIONS`, those that were ranked longest ago come first.
 
     One thread adds, another one takes.
 
     Attributes:
-        room: Calls that may still be added until the next time that they are taken.
+        room: Calls that may wait until they are taken.
     """
 
-    __slots__ = ("_by_class", "_last", "room")
+    __slots__ = ("_by_class", "_cut_in", "_given", "_last", "_ranked", "_taken", "_taken_in", "room")
 
     def __init__(self, room: int) -> None:
         self.room = room
+        # By class, calls that were added, and those of them that were taken.
+        self._given: dict[str, int] = {}
+        self._ranked: dict[str, int] = {}
         self._by_class: dict[str, Calls] = {}
         # Of each class, the latest end of a call.
         self._last: dict[str, int] = {}
+        # How often calls were taken. By class: when some of it were, and when some were left out, after which no more
+        # of it are in a row.
+        self._taken = 0
+        self._taken_in: dict[str, int] = {}
+        self._cut_in: dict[str, int] = {}
 
     def add(self, of: str, ends: Sequence[int], durations: Sequence[int]) -> None:
         """Take calls of one class, oldest first; they must not change any more.
@@ -62,34 +77,75 @@ class WaitingCalls:
         """
         if not ends:
             return
+        self._given[of] = self._given.get(of, 0) + len(ends)
         before = self._last.get(of)
         self._last[of] = ends[-1] if before is None else max(before, ends[-1])
-        room = max(0, self.room)
+        cut = self._cut_in.get(of) == self._taken
         # In one step, and so is putting it back: the thread that takes may come at any time.
         known = self._by_class.pop(of, None)
-        if known is not None:
-            kept = _joined(known, ends, durations, len(known.ends) + room)
-            self.room = room - (len(kept.ends) - len(known.ends))
-        elif room:
-            kept = Calls(of, before, ends[:room], durations[:room])
-            self.room = room - len(kept.ends)
-        else:
-            return
-        self._by_class[of] = kept
+        if known is None:
+            if cut:
+                return
+            known = Calls(of, before, (), ())
+        most = len(known.ends) if cut else max(0, self.room)
+        kept = _joined(known, ends, durations, most)
+        if len(known.ends) + len(ends) > most:
+            self._cut_in[of] = self._taken
+        if kept.ends:
+            self._by_class[of] = kept
+            self._make_room()
 
     def take(self) -> list[Calls]:
         """Return what waits, each class once, and keep nothing of it."""
+        self._taken += 1
         found = [self._by_class.pop(of, None) for of in list(self._by_class)]
-        return [calls for calls in found if calls is not None]
+        taken = [calls for calls in found if calls is not None]
+        for calls in taken:
+            self._taken_in[calls.of] = self._taken
+            self._ranked[calls.of] = self._ranked.get(calls.of, 0) + len(calls.ends)
+        return taken
 
-    def forget(self) -> None:
-        """Drop what waits, and what was before."""
-        self._by_class.clear()
-        self._last.clear()
+    def share(self, of: str) -> float:
+        """Return which share of the calls of a class was taken; 0 without any."""
+        given = self._given.get(of)
+        return min(1.0, self._ranked.get(of, 0) / given) if given else 0.0
+
+    def _make_room(self) -> None:
+        waiting = list(self._by_class.values())
+        left = self.room
+        if sum([len(calls.ends) for calls in waiting]) <= left:
+            return
+        share = max(FEWEST_DURATIONS, _even_share([len(calls.ends) for calls in waiting], left))
+        for calls in sorted(waiting, key=self._turn):
+            kept = min(len(calls.ends), share, left)
+            left -= kept
+            if kept == len(calls.ends) or self._by_class.pop(calls.of, None) is None:
+                continue
+            self._cut_in[calls.of] = self._taken
+            if kept:
+                self._by_class[calls.of] = calls._replace(
+                    ends=calls.ends[:kept], durations=calls.durations[:kept]
+                )
+
+    def _turn(self, calls: Calls) -> tuple[int, int]:
+        return self._taken_in.get(calls.of, 0), self._ranked.get(calls.of, 0)
+
+
+def _even_share(wanted: Sequence[int], room: int) -> int:
+    """Return the most that each may have of ``room``, where those who want less leave the rest to the others."""
+    left = room
+    for i, one in enumerate(sorted(wanted)):
+        share = left // (len(wanted) - i)
+        if one > share:
+            return share
+        left -= one
+    return room
 
 
 def _joined(calls: Calls, ends: Sequence[int], durations: Sequence[int], most: int) -> Calls:
     """Return ``calls`` and others of their class in the order of their ends, the first ``most`` of all."""
+    if not calls.ends:
+        return calls._replace(ends=ends[:most], durations=durations[:most])
     in_order = ends[0] >= calls.ends[-1]
     if in_order and most <= len(calls.ends):
         return calls
@@ -145,6 +201,11 @@ class Pauses:
             ends.append(end * 1e-9)
             durations.append(duration * 1e-9)
         return [(calls.of + after, ends, durations) for after, (ends, durations) in found.items()]
+
+
+def shape_class(of: str) -> str:
+    """Return the class of shapes that a class of `Pauses.split` is a part of."""
+    return of.partition(_AFTER)[0]
 
 
 class Stalls:

@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from otel_quantmon.detection.budget import Budget
-from otel_quantmon.detection.durations import Pauses, Stalls, WaitingCalls
+from otel_quantmon.detection.durations import Pauses, Stalls, WaitingCalls, shape_class
 from otel_quantmon.detection.life_cycle import ObservedCall, Transition
+from otel_quantmon.detection.observations import Ended, Reading, spread
 from otel_quantmon.detection.registry import KINDS
 from otel_quantmon.detection.stream import BaselineSource, State, Stream
+from otel_quantmon.guard import guarded
 
 __all__ = ["MOST_DURATIONS", "Found", "ModelStreams"]
 
@@ -61,23 +63,6 @@ class Found(NamedTuple):
     transition: Transition
 
 
-class _Reading(NamedTuple):
-    kind: str
-    of: str
-    value: Any
-    at: float
-    call: ObservedCall | None
-    fact: bool
-
-
-class _Ended(NamedTuple):
-    calls: int
-    errors: Sequence[str]
-    timeouts: int | None
-    failed: Sequence[ObservedCall]
-    late: Sequence[ObservedCall]
-
-
 class _Given(NamedTuple):
     state: State
     share: float
@@ -95,6 +80,7 @@ class ModelStreams:
 
     Attributes:
         model: As given.
+        kinds: Types of anomaly that are looked for.
         ranked, calls: Durations that were ranked so far, and calls that there were.
     """
 
@@ -103,16 +89,18 @@ class ModelStreams:
     ) -> None:
         self.model = model
         self._budget = budget
-        self._kinds = frozenset(KINDS if kinds is None else kinds)
+        self.kinds = frozenset(KINDS if kinds is None else kinds)
+        # What a stall is follows from the baseline of the latency.
+        self._watched = self.kinds | {"latency_drift"} if "stall" in self.kinds else self.kinds
         self._least = least
         self._durations = WaitingCalls(MOST_DURATIONS)
         # By class of shapes.
         self._pauses: dict[str, Pauses] = {}
         self._stalls = Stalls()
         # Lists, where there are mostly none or few: an empty deque is larger than 700 bytes.
-        self._ended: list[_Ended] = []
+        self._ended: list[Ended] = []
         self._shown: list[tuple[int, object]] = []
-        self._readings: deque[_Reading] = deque(maxlen=_MOST_WAITING)
+        self._readings: deque[Reading] = deque(maxlen=_MOST_WAITING)
         self._streams: dict[tuple[str, str], Stream] = {}
         self._given: dict[tuple[str, str], _Given] = {}
         self._errors: list[str] = []
@@ -148,7 +136,7 @@ class ModelStreams:
             failed, late: Calls that raised, and calls that ran past their timeout.
         """
         self.calls += calls
-        self._ended.append(_Ended(calls, errors, timeouts, failed, late))
+        self._ended.append(Ended(calls, errors, timeouts, failed, late))
         del self._ended[:-_MOST_WAITING]
 
     def read(self, kind: str, of: str, value: Any, at: float, call: ObservedCall | None = None) -> None:
@@ -161,13 +149,13 @@ class ModelStreams:
             at: Seconds.
             call: Call that was observed.
         """
-        self._readings.append(_Reading(kind, of, value, at, call, fact=False))
+        self._readings.append(Reading(kind, of, value, at, call, fact=False))
 
     def fact(self, kind: str, of: str, value: float, at: float) -> None:
         """Take note of what needs no statistics: ``value`` is 0 where all is as it was."""
-        self._readings.append(_Reading(kind, of, value, at, None, fact=True))
+        self._readings.append(Reading(kind, of, value, at, None, fact=True))
         if kind in _MOMENTARY and value:
-            self._readings.append(_Reading(kind, of, 0.0, at, None, fact=True))
+            self._readings.append(Reading(kind, of, 0.0, at, None, fact=True))
 
     def over(self, kind: str, at: float) -> None:
         """Take note that all is as it was again, for each fact of a kind that is on, or waits to be judged."""
@@ -184,7 +172,7 @@ class ModelStreams:
         """By type whether an anomaly is on, of the types with a baseline."""
         found: dict[str, bool] = {}
         for stream in list(self._streams.values()):
-            if stream.watching:
+            if stream.watching and stream.kind in self.kinds:
                 found[stream.kind] = found.get(stream.kind, False) or stream.active is not None
         return found
 
@@ -196,11 +184,12 @@ class ModelStreams:
 
     def judge(self, now: float, room: int) -> list[Found]:
         """What has changed by ``now``; ``room`` durations may be ranked until the next time."""
-        changes = self._judge_durations(now)
+        changes: list[Found] = []
+        self._judge_durations(now, changes)
         self._durations.room = room
         while self._ended:
-            changes += self._judge_ends(self._ended.pop(0), now)
-        changes += self._judge_readings(now)
+            self._judge_ends(self._ended.pop(0), now, changes)
+        self._judge_readings(now, changes)
         self._shown.clear()
         for stream in list(self._streams.values()):
             # Nobody says again that it is over, and an anomaly lasts for a while.
@@ -219,8 +208,10 @@ class ModelStreams:
         )
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """The baselines as plain JSON values, by type and what they are of."""
+        """The baselines as plain JSON values, by type and what they are of; also given ones not yet needed."""
         found: dict[str, dict[str, Any]] = {}
+        for (kind, of), given in list(self._given.items()):
+            found.setdefault(kind, {})[of] = given.state
         for stream in self._streams.values():
             state = stream.state()
             if state is not None:
@@ -235,6 +226,8 @@ class ModelStreams:
     def shares(self) -> dict[str, dict[str, float]]:
         """Observations for each call, of the streams that `states` has."""
         found: dict[str, dict[str, float]] = {}
+        for (kind, of), given in list(self._given.items()):
+            found.setdefault(kind, {})[of] = given.share
         for stream in self._streams.values():
             found.setdefault(stream.kind, {})[stream.of] = self._share(stream)
         return found
@@ -267,11 +260,11 @@ class ModelStreams:
 
     def after_fork(self) -> None:
         """In a child: baselines stay, what waits and what is on is the parent's to report."""
-        for kind, found in self.states().items():
-            for of, state in found.items():
-                stream = self._streams[kind, of]
-                self._given[kind, of] = _Given(state, self._share(stream), stream.source)
-        self._durations.forget()
+        for key, stream in self._streams.items():
+            state = stream.state()
+            if state is not None:
+                self._given[key] = _Given(state, self._share(stream), stream.source)
+        self._durations = WaitingCalls(MOST_DURATIONS)
         for waiting in (self._ended, self._readings, self._errors, self._shown):
             waiting.clear()
         self._streams = {}
@@ -279,8 +272,9 @@ class ModelStreams:
         self._stalls = Stalls()
         self.calls = self.ranked = 0
 
-    def _judge_durations(self, now: float) -> list[Found]:
-        changes: list[Found] = []
+    # A stream that fails takes nothing with it that others have found, nor what they have still to be given.
+
+    def _judge_durations(self, now: float, changes: list[Found]) -> None:
         for waiting in self._durations.take():
             self.ranked += len(waiting.durations)
             pauses = self._pauses.get(waiting.of)
@@ -288,14 +282,15 @@ class ModelStreams:
                 known = {of for kind, of in (*self._given, *self._streams) if kind == "latency_drift"}
                 pauses = self._pauses[waiting.of] = Pauses(waiting.of, known)
             for of, ends, seconds in pauses.split(waiting):
-                changes += self._judge_class(of, ends, seconds, now)
-        return changes
+                with guarded:
+                    self._judge_class(of, ends, seconds, now, changes)
 
-    def _judge_class(self, of: str, ends: list[float], seconds: list[float], now: float) -> list[Found]:
-        changes: list[Found] = []
+    def _judge_class(
+        self, of: str, ends: list[float], seconds: list[float], now: float, changes: list[Found]
+    ) -> None:
         latency = self._stream("latency_drift", of)
         if latency is None:
-            return changes
+            return
         limit = latency.quantile(0.99)
         stall = None if limit is None else self._stream("stall", "")
         if stall is not None and limit is not None:
@@ -317,45 +312,44 @@ class ModelStreams:
                 ends, seconds = [ends[i] for i in kept], [seconds[i] for i in kept]
         for transition in latency.take(seconds, seconds if latency.watching else ends, now):
             at = transition.index
-            changes.append(self._change(latency, transition, self._call(ends[at], seconds[at])))
-        return changes
+            if "latency_drift" in self.kinds:
+                changes.append(self._change(latency, transition, self._call(ends[at], seconds[at])))
 
-    def _judge_ends(self, ended: _Ended, now: float) -> list[Found]:
-        changes: list[Found] = []
+    def _judge_ends(self, ended: Ended, now: float, changes: list[Found]) -> None:
         self._errors.extend(ended.errors)
         del self._errors[:-_MOST_ERRORS]
         for kind, number, calls in (
             ("error_rate", len(ended.errors), ended.failed),
             ("timeout", ended.timeouts, ended.late),
         ):
-            stream = None if number is None else self._stream(kind, "")
-            if stream is not None:
-                events = _spread(number or 0, ended.calls)
+            with guarded:
+                stream = None if number is None else self._stream(kind, "")
+                if stream is None:
+                    continue
+                events = spread(number or 0, ended.calls)
                 for transition in stream.count(ended.calls, events, now):
                     at = bisect_left(events, transition.index)
                     call = calls[at] if at < len(calls) else None
                     changes.append(self._change(stream, transition, call))
-        return changes
 
-    def _judge_readings(self, now: float) -> list[Found]:
+    def _judge_readings(self, now: float, changes: list[Found]) -> None:
         # Those of one stream together: a detector takes many in half the time that it takes one after the other in.
-        waiting: dict[tuple[str, str, bool], list[_Reading]] = {}
+        waiting: dict[tuple[str, str, bool], list[Reading]] = {}
         while self._readings:
             reading = self._readings.popleft()
             waiting.setdefault((reading.kind, reading.of, reading.fact), []).append(reading)
-        changes: list[Found] = []
         for (kind, of, fact), readings in waiting.items():
-            stream = self._stream(kind, of, fact=fact)
-            if stream is None:
-                continue
-            values = [reading.value for reading in readings]
-            if not fact and KINDS[kind].observation == "event":
-                events = [at for at, value in enumerate(values) if value]
-                transitions = stream.count(len(values), events, now)
-            else:
-                transitions = stream.take(values, [reading.at for reading in readings], now)
-            changes += [self._change(stream, one, readings[one.index].call) for one in transitions]
-        return changes
+            with guarded:
+                stream = self._stream(kind, of, fact=fact)
+                if stream is None:
+                    continue
+                values = [reading.value for reading in readings]
+                if not fact and KINDS[kind].observation == "event":
+                    events = [at for at, value in enumerate(values) if value]
+                    transitions = stream.count(len(values), events, now)
+                else:
+                    transitions = stream.take(values, [reading.at for reading in readings], now)
+                changes += [self._change(stream, one, readings[one.index].call) for one in transitions]
 
     def _call(self, end: float, duration: float) -> ObservedCall:
         """Return a call by its end and duration in seconds, with its context if it has one."""
@@ -368,7 +362,7 @@ class ModelStreams:
 
     def _stream(self, kind: str, of: str, *, fact: bool = False) -> Stream | None:
         found = self._streams.get((kind, of))
-        if found is None and kind in self._kinds:
+        if found is None and kind in self._watched:
             found = Stream(kind, self.model, of, level=self._level, least=self._least, fact=fact)
             self._streams[kind, of] = found
             given = self._given.pop((kind, of), None)
@@ -385,21 +379,19 @@ class ModelStreams:
         return self._budget.level(stream.kind, rate=rate, position=alike.index((stream.kind, stream.of)))
 
     def _share(self, stream: Stream) -> float:
-        """Observations of a stream for each call, as it was seen; as it was before, until that is known."""
-        return min(1.0, stream.seen / self.calls) if stream.settled and self.calls else stream.share
+        """Observations of a stream for each call that could feed it; as it was before, until that is known."""
+        if stream.kind == "latency_drift":
+            # Only calls of its own shapes could. Those after pauses are a part of these.
+            found = self._durations.share(shape_class(stream.of))
+        else:
+            found = min(1.0, stream.seen / self.calls) if self.calls else 0.0
+        return found if stream.settled and found else stream.share
 
 
 def _begin(stream: Stream, given: _Given) -> None:
     try:
         stream.share = min(1.0, max(0.0, given.share)) or 1.0
         stream.begin(given.state, given.source)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
         # A file that something else has written into; the stream learns its own.
         return
-
-
-def _spread(events: int, trials: int) -> list[int]:
-    """Where among trials events are put whose place is not known: even, which is no evidence for a change."""
-    return (
-        [(i + 1) * trials // (events + 1) for i in range(events)] if events < trials else list(range(trials))
-    )

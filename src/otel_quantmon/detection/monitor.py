@@ -11,13 +11,13 @@ import weakref
 from collections.abc import Callable, Collection, Mapping
 
 from otel_quantmon.detection.budget import Budget
+from otel_quantmon.detection.durations import FEWEST_DURATIONS
 from otel_quantmon.detection.life_cycle import Bulletin, News, Transition
 from otel_quantmon.detection.model_streams import MOST_DURATIONS, Found, ModelStreams
 from otel_quantmon.detection.process_memory import ProcessMemory
+from otel_quantmon.guard import guarded
 
 __all__ = ["Monitor"]
-
-_FEWEST_DURATIONS = 16
 
 
 class Monitor:
@@ -56,20 +56,34 @@ class Monitor:
         return self._memory.growths()
 
     def growing(self) -> bool | None:
-        """See `ProcessMemory.growing`."""
-        return self._memory.growing
+        """See `ProcessMemory.growing`; None where no model wants it to be looked for."""
+        wanted = any("memory_growth" in streams.kinds for streams in self._live())
+        return self._memory.growing if wanted else None
 
     def memory(self, calls: Mapping[str, int], resident: int, now: float) -> list[Found]:
-        """Take ``resident`` bytes of the process, seen after so many calls of each model in all."""
-        found = self._memory.take(calls, resident, now)
-        by_name = {streams.model: streams for streams in self._live()} if found else {}
+        """Take ``resident`` bytes of the process, seen after so many calls of each model in all.
+
+        Memory is that of all models, so its growth is looked for if any of them wants that. It is not told of a model
+        that does not.
+        """
+        by_name = {streams.model: streams for streams in self._live()}
+        unwanted = {name for name, streams in by_name.items() if "memory_growth" not in streams.kinds}
+        found: list[Transition] = []
+        with guarded:
+            judge = len(unwanted) < len(by_name)
+            found = self._memory.take(calls, resident, now, judge=judge, unwanted=unwanted)
         return [Found(by_name.get(one.model), one) for one in found]
 
     def judge(self, now: float) -> list[Found]:
         """Give all that waits to its streams; what has become anomalous or well again by ``now``, in seconds."""
         live = self._live()
-        room = max(_FEWEST_DURATIONS, MOST_DURATIONS // max(1, len(live)))
-        return [found for streams in live for found in streams.judge(now, room)]
+        room = max(FEWEST_DURATIONS, MOST_DURATIONS // max(1, len(live)))
+        found: list[Found] = []
+        for streams in live:
+            # What one model fails in takes nothing with it that others have found.
+            with guarded:
+                found += streams.judge(now, room)
+        return found
 
     def announce(self, found: Found) -> None:
         """Add a transition to the bulletin, from which `news` takes it with those of other models."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from otel_quantmon.detection.budget import Budget
@@ -37,6 +37,7 @@ class ProcessMemory:
         self._unlaid: Transition | None = None
         self._patience = 0
         self._laid_to: str | None = None
+        self._unwanted = False
         self._growth = Stream("memory_growth", "", "", level=lambda stream: budget.sole_level(stream.kind))
 
     def loaded(self) -> None:
@@ -55,11 +56,28 @@ class ProcessMemory:
 
     @property
     def growing(self) -> bool | None:
-        """Whether there is an anomaly of memory; None while the baseline is learnt."""
-        return self._growth.active is not None if self._growth.watching else None
+        """Whether there is an anomaly of memory that is to be told; None while the baseline is learnt."""
+        if not self._growth.watching:
+            return None
+        return self._growth.active is not None and not self._unwanted
 
-    def take(self, calls: Mapping[str, int], resident: int, now: float) -> list[Transition]:
-        """Take ``resident`` bytes, seen after so many calls of each model in all; what has changed, and for whom."""
+    def take(
+        self,
+        calls: Mapping[str, int],
+        resident: int,
+        now: float,
+        *,
+        judge: bool = True,
+        unwanted: Collection[str] = (),
+    ) -> list[Transition]:
+        """Take ``resident`` bytes, seen after so many calls of each model in all; what has changed, and for whom.
+
+        Args:
+            calls, resident: As said.
+            now: Seconds.
+            judge: False if growth is to be measured alone.
+            unwanted: Models of which nobody wants to be told that memory follows their calls.
+        """
         total = sum(calls.values())
         if total == self._called:
             return []
@@ -68,15 +86,17 @@ class ProcessMemory:
         if increment is None:
             return []
         self._increments.append(increment)
+        if not judge:
+            return []
         changes: list[Transition] = []
         for transition in self._growth.take((increment.growth,), (now,), now):
             if transition.what == "left":
-                changes += self._lay(force=True)
+                changes += self._lay(unwanted, force=True)
             self._unlaid = transition
             self._patience = _MOST_BLOCKS_TO_LAY
-        return changes + self._lay(force=False)
+        return changes + self._lay(unwanted, force=False)
 
-    def _lay(self, *, force: bool) -> list[Transition]:
+    def _lay(self, unwanted: Collection[str], *, force: bool) -> list[Transition]:
         """What has been found, once it can be laid to a model, or it is too late for that."""
         transition = self._unlaid
         if transition is None:
@@ -93,8 +113,11 @@ class ProcessMemory:
             if of is None and not (force or len(_called(increments)) < 2 or self._patience < 0):
                 return []
         self._unlaid = None
-        self._laid_to = of if transition.what == "entered" else None
-        return [replace(transition, model=of or "", baseline=self._growth.source)]
+        entered = transition.what == "entered"
+        told = of not in unwanted if entered else not self._unwanted
+        self._laid_to = of if entered else None
+        self._unwanted = entered and not told
+        return [] if not told else [replace(transition, model=of or "", baseline=self._growth.source)]
 
 
 def _called(increments: list[Increment]) -> set[str]:
