@@ -9,12 +9,14 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 __all__ = [
     "BOOLEAN",
     "DURATION",
+    "FOLDER",
+    "FOLDER_OR_URL",
     "LABEL",
     "LABELS",
     "NAMES",
@@ -259,6 +261,7 @@ LABELS = Kind("a table of names, name = name", _labels_text, _labels, _LABELS_SC
 PATH = Kind(
     "the path of a file", _label, _label, _LABEL_SCHEMA, lambda path, directory: os.path.join(directory, path)
 )
+FOLDER = replace(PATH, accepts="the path of a folder")
 FOLDER_OR_URL = Kind(
     'the path of a folder, or a URL such as "s3://bucket/folder"', _label, _label, _LABEL_SCHEMA, _folder_at
 )
