@@ -50,7 +50,7 @@ class WaitingCalls:
     One thread adds, another one takes.
 
     Attributes:
-        room: Calls that may wait until they are taken.
+        room: Calls that are taken at a time, at most; twice as many may wait.
     """
 
     __slots__ = ("_by_class", "_cut_in", "_given", "_last", "_ranked", "_taken", "_taken_in", "room")
@@ -89,17 +89,18 @@ class WaitingCalls:
             known = Calls(of, before, (), ())
         most = len(known.ends) if cut else max(0, self.room)
         kept = _joined(known, ends, durations, most)
-        if len(known.ends) + len(ends) > most:
-            self._cut_in[of] = self._taken
         if kept.ends:
             self._by_class[of] = kept
-            self._make_room()
+        # After it was put back: if it was not there when calls were taken, it is cut for the next time.
+        if len(known.ends) + len(ends) > most:
+            self._cut_in[of] = self._taken
+        self._make_room()
 
     def take(self) -> list[Calls]:
         """Return what waits, each class once, and keep nothing of it."""
         self._taken += 1
         found = [self._by_class.pop(of, None) for of in list(self._by_class)]
-        taken = [calls for calls in found if calls is not None]
+        taken = self._fitted([calls for calls in found if calls is not None])
         for calls in taken:
             self._taken_in[calls.of] = self._taken
             self._ranked[calls.of] = self._ranked.get(calls.of, 0) + len(calls.ends)
@@ -112,20 +113,34 @@ class WaitingCalls:
 
     def _make_room(self) -> None:
         waiting = list(self._by_class.values())
-        left = self.room
-        if sum([len(calls.ends) for calls in waiting]) <= left:
+        # At twice the room, so that it need not be made for each part that comes.
+        if sum([len(calls.ends) for calls in waiting]) <= 2 * self.room:
             return
-        share = max(FEWEST_DURATIONS, _even_share([len(calls.ends) for calls in waiting], left))
+        fitted = {calls.of: calls for calls in self._fitted(waiting)}
+        for calls in waiting:
+            left = fitted.get(calls.of)
+            if left is calls or self._by_class.pop(calls.of, None) is None:
+                continue
+            if left is not None:
+                self._by_class[calls.of] = left
+            self._cut_in[calls.of] = self._taken
+
+    def _fitted(self, waiting: Sequence[Calls]) -> list[Calls]:
+        """Return what there is room for; a class for which there is none is left out."""
+        wanted = [len(calls.ends) for calls in waiting]
+        left = self.room
+        if sum(wanted) <= left:
+            return list(waiting)
+        share = max(FEWEST_DURATIONS, _even_share(wanted, left))
+        found: list[Calls] = []
         for calls in sorted(waiting, key=self._turn):
             kept = min(len(calls.ends), share, left)
             left -= kept
-            if kept == len(calls.ends) or self._by_class.pop(calls.of, None) is None:
-                continue
-            self._cut_in[calls.of] = self._taken
-            if kept:
-                self._by_class[calls.of] = calls._replace(
-                    ends=calls.ends[:kept], durations=calls.durations[:kept]
-                )
+            if kept == len(calls.ends):
+                found.append(calls)
+            elif kept:
+                found.append(calls._replace(ends=calls.ends[:kept], durations=calls.durations[:kept]))
+        return found
 
     def _turn(self, calls: Calls) -> tuple[int, int]:
         return self._taken_in.get(calls.of, 0), self._ranked.get(calls.of, 0)
