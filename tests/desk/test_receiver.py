@@ -64,6 +64,18 @@ def test_protobuf_is_taken(
     assert len(queries.events(read)) == 1
 
 
+def test_what_is_sent_again_is_forwarded_once(store: Any) -> None:
+    """As it is counted once: the application's own endpoint would count it twice."""
+    forwarded: list[tuple[str, str, bytes]] = []
+    receiver = Receiver(store, lambda *request: forwarded.append(request))
+    receiver.start()
+    first, second = (durations([count, 0, 0], 1).SerializeToString() for count in (1, 2))
+    for body in (first, first, second):
+        assert post(receiver.address, "/v1/metrics", body)[0] == 200
+    receiver.stop()
+    assert forwarded == [("metrics", PROTOBUF, first), ("metrics", PROTOBUF, second)]
+
+
 def test_several_gzip_members_are_one_body(receiver: Receiver, read: sqlite3.Connection) -> None:
     """As gzip allows, and cat of two files makes."""
     body = traces(2).SerializeToString()

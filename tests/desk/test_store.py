@@ -11,6 +11,7 @@ import pytest
 from otel_quantmon import semconv
 from otel_quantmon.desk import queries
 from otel_quantmon.desk.histogram import Explicit, Histogram
+from otel_quantmon.desk.ingest import Outcome
 from otel_quantmon.desk.schema import open_reader
 from otel_quantmon.desk.store import Store
 
@@ -29,7 +30,7 @@ def test_a_span_is_whole(read: sqlite3.Connection, send: Send) -> None:
     event = span.events.add()
     event.name, event.time_unix_nano = "exception", BEGAN
     put(event.attributes, {"exception.type": "ValueError"})
-    assert send(request) == [(1, 0, 0, "")]
+    assert send(request) == [Outcome(1)]
     (model,) = queries.models(read)
     assert (model.name, model.runtime, model.scheme) == ("net", "onnxruntime", "qdq")
     (found,) = queries.slowest(read, model.id)
@@ -190,8 +191,8 @@ def test_a_gauge_that_ended_is_not_read(read: sqlite3.Connection, send: Send) ->
 def test_events_are_kept_and_other_logs_are_not(read: sqlite3.Connection, send: Send) -> None:
     """An anomaly is an event of its model; what the application logs is accepted and left alone."""
     assert send(anomaly(1, "latency_drift"), anomaly(2, "x", name="user.login")) == [
-        (1, 0, 0, ""),
-        (0, 1, 0, ""),
+        Outcome(1),
+        Outcome(0, 1),
     ]
     (found,) = queries.events(read)
     assert (found.model, found.name, found.attributes["quantmon.anomaly.type"], found.body) == (

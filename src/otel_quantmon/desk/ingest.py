@@ -31,12 +31,16 @@ _ROWS = 50
 
 
 class Outcome(NamedTuple):
-    """What became of the items of a request: kept, accepted but not kept, rejected, and why the first one was."""
+    """What became of the items of a request: kept, accepted but not kept, rejected, and why the first one was.
+
+    ``duplicate`` is True of a request that was taken before; then nothing was done with it.
+    """
 
     kept: int = 0
     other: int = 0
     rejected: int = 0
     message: str = ""
+    duplicate: bool = False
 
 
 def insert(
@@ -72,28 +76,37 @@ class Origins:
         key = resource.SerializeToString(deterministic=True)
         found = self._processes.get(key)
         if found is None:
-            attributes = attributes_of(resource.attributes)
-            # Without an id of its own all that has the same attributes is one.
-            instance = str(attributes.get("service.instance.id") or to_json(attributes))
-            pid = attributes.get("process.pid")
-            self._database.execute(
-                "INSERT OR IGNORE INTO process (instance, service, pid, first_seen, last_seen, resource) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    instance,
-                    semconv.bounded(str(attributes.get("service.name", ""))),
-                    pid if isinstance(pid, int) else None,
-                    now,
-                    now,
-                    to_json(attributes),
-                ),
-            )
-            (found,) = self._database.execute(
-                "SELECT id FROM process WHERE instance = ?", (instance,)
-            ).fetchone()
-            self._processes[key] = found
+            if len(self._processes) >= _MOST_CONTENTS:
+                self._processes.clear()
+            found = self._processes[key] = self._row_of(attributes_of(resource.attributes), now)
         self._seen[found] = now
         return found
+
+    def _row_of(self, attributes: dict[str, Any], now: int) -> int:
+        # Without an id of its own all that has the same attributes is one.
+        instance = str(attributes.get("service.instance.id") or to_json(attributes))
+        pid = attributes.get("process.pid")
+        pid = pid if isinstance(pid, int) else None
+        where = "SELECT id, pid FROM process WHERE instance = ?"
+        row = self._database.execute(where, (instance,)).fetchone()
+        if row is not None and pid is not None and row[1] not in {None, pid}:
+            # A pod may give one id to all of its processes.
+            instance = f"{instance} (pid {pid})"
+            row = self._database.execute(where, (instance,)).fetchone()
+        if row is not None:
+            return int(row[0])
+        done = self._database.execute(
+            "INSERT INTO process (instance, service, pid, first_seen, last_seen, resource) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                instance,
+                semconv.bounded(str(attributes.get("service.name", ""))),
+                pid,
+                now,
+                now,
+                to_json(attributes),
+            ),
+        )
+        return done.lastrowid or 0
 
     def write_seen(self) -> None:
         """Write when each process was seen last."""

@@ -131,7 +131,7 @@ class Receiver:
             raise _RefusedError(500, str(error)) from error
         finally:
             self._held -= held
-        if self._forward is not None:
+        if self._forward is not None and not outcome.duplicate:
             self._forward(signal, content_type, body)
         return success(signal, content_type, outcome.rejected, outcome.message)
 

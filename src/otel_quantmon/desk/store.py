@@ -6,13 +6,14 @@ transaction is written the next requests gather, and share the one after it; so 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import sqlite3
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,15 @@ class _Request(NamedTuple):
     done: Future[Outcome]
 
 
+def _answer(request: _Request, outcome: Outcome | Exception) -> None:
+    # Whoever asks may have gone: a receiver that ends waits for two seconds, and takes back what it asked.
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(outcome, Outcome):
+            request.done.set_result(outcome)
+        else:
+            request.done.set_exception(outcome)
+
+
 # An exporter that got no answer sends the same bytes again, within the minute.
 _REMEMBERED = 4096
 _KINDS = ("accepted", "other", "rejected")
@@ -85,6 +95,8 @@ class Store:
         self._counts: Counter[str] = Counter(
             dict.fromkeys([*kinds, "malformed_requests", "duplicate_requests"], 0)
         )
+        # Why the first of what was rejected was.
+        self._told: dict[str, str] = {}
         self._remembered: OrderedDict[bytes, None] = OrderedDict()
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
@@ -136,6 +148,10 @@ class Store:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
+        # So that it can be read where nothing can be written. Not possible while others read, nor on a full disk.
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA busy_timeout = 0")
+            self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
 
     def _run(self) -> None:
@@ -149,21 +165,23 @@ class Store:
                     return
             try:
                 self._write(requests, facts)
-            except sqlite3.Error as error:
+            except Exception as error:
+                if not isinstance(error, sqlite3.Error):
+                    _logger.exception("a fault of otel-quantmon ended the recording")
                 self._fail(requests, error)
                 return
 
-    def _fail(self, requests: list[_Request], error: sqlite3.Error) -> None:
+    def _fail(self, requests: list[_Request], error: Exception) -> None:
         """Take nothing any more: a full disk leaves totals here that are not in the file, which ends as it is."""
         with self._changed:
             self._failure = f"{self.path} cannot be written any more: {error}"
             requests += self._waiting
             self._waiting.clear()
         if self._database.in_transaction:
-            self._database.rollback()
+            with contextlib.suppress(sqlite3.Error):
+                self._database.rollback()
         for request in requests:
-            if not request.done.done():
-                request.done.set_exception(FailedError(self._failure))
+            _answer(request, FailedError(self._failure))
 
     def _write(self, requests: list[_Request], facts: dict[str, Any]) -> None:
         self._database.execute("BEGIN IMMEDIATE")
@@ -172,21 +190,19 @@ class Store:
         self._metrics.write_totals()
         self._prune()
         self._database.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)", [*facts.items(), *self._counts.items()]
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            [*facts.items(), *self._counts.items(), *self._told.items()],
         )
         self._database.execute("COMMIT")
         for request, outcome in zip(requests, outcomes, strict=True):
-            if isinstance(outcome, Outcome):
-                request.done.set_result(outcome)
-            else:
-                request.done.set_exception(outcome)
+            _answer(request, outcome)
 
     def _take(self, request: _Request) -> Outcome | Exception:
         digest = hashlib.blake2b(request.body, digest_size=16, person=request.signal.encode()).digest()
         items = _ITEMS[request.signal]
         if request.body and digest in self._remembered:
             self._counts["duplicate_requests"] += 1
-            return Outcome()
+            return Outcome(duplicate=True)
         try:
             message: Any = parse(request.signal, request.content_type, request.body)
             now = time.time_ns()
@@ -210,6 +226,8 @@ class Store:
         self._counts[f"accepted_{items}"] += found.kept + found.other
         self._counts[f"other_{items}"] += found.other
         self._counts[f"rejected_{items}"] += found.rejected
+        if found.message:
+            self._told.setdefault("rejected_because", found.message)
         return found
 
     def _prune(self) -> None:
