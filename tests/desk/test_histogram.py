@@ -168,6 +168,51 @@ def test_the_test_agrees_with_an_implementation_by_others() -> None:
     assert found.p == pytest.approx(theirs.pvalue, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (exponential([0.001] * 1000, 3), exponential([0.1] * 1000, 3)),
+        (exponential([0.001] * 1000, 5), exponential([0.0013] * 1000, 2)),
+        (exponential([0.001] * 1000, 3), explicit([BOUNDS[-1]] * 1000)),
+        (explicit([BOUNDS[0]] * 1000), exponential([1e9] * 1000, 0)),
+    ],
+)
+def test_distributions_that_lie_apart_differ(one: Histogram, other: Histogram) -> None:
+    """Also where no bound is of both: exponential histograms have buckets only where there are values."""
+    for found in (compare(one, other), compare(other, one)):
+        assert found is not None
+        assert found.distance == 1.0
+        assert found.p < 1e-100
+
+
+def test_what_the_buckets_hide_is_not_compared() -> None:
+    """A bound inside of a bucket that holds values says nothing; if there is no other, there is no test."""
+    one = Histogram(10, 1.0, None, None, Explicit((1.0, 3.0), (0, 10, 0)))
+    other = Histogram(10, 1.0, None, None, Explicit((2.0, 4.0), (0, 10, 0)))
+    assert compare(one, other) is None
+    # Below 1 there are values of the second one alone, and whether they are more than a half is not known.
+    other = Histogram(10, 1.0, None, None, Explicit((1.0, 2.0, 4.0), (5, 0, 5, 0)))
+    found = compare(one, other)
+    assert found is not None
+    assert found.distance == 0.5
+
+
+@given(VALUES, VALUES, SCALES)
+def test_the_distance_is_never_more_than_that_of_the_values(
+    one: list[float], other: list[float], scale: int
+) -> None:
+    """So that the test errs towards no difference, whatever the two kinds of buckets are."""
+    exact = max(
+        abs(
+            sum(value <= bound for value in one) / len(one)
+            - sum(value <= bound for value in other) / len(other)
+        )
+        for bound in [*one, *other]
+    )
+    found = compare(explicit(one), exponential(other, scale))
+    assert found is None or found.distance <= exact + 1e-9
+
+
 @given(VALUES)
 def test_a_distribution_does_not_differ_from_itself(values: list[float]) -> None:
     """Distance 0, probability 1; and between kinds whose bounds differ there is no test."""

@@ -191,7 +191,9 @@ def _show(pairs: list[_Pair], alone: tuple[list[str], list[str]], arguments: Nam
         ]
         table(pair.name, ["", arguments.before.name, arguments.after.name, "ratio", ""], rows)
         if pair.p is None:
-            sys.stdout.write("The durations cannot be tested: their histograms have no bound in common.\n\n")
+            sys.stdout.write(
+                "The durations cannot be tested: a run has none, or its buckets lie across those of the other.\n\n"
+            )
         else:
             # A run's calls are not quite independent, so a p far from small says more than a small one.
             said = "differ by more than chance" if pair.p < _LEAST_P else "do not differ by more than chance"
@@ -202,7 +204,13 @@ def _show(pairs: list[_Pair], alone: tuple[list[str], list[str]], arguments: Nam
         if names:
             sys.stdout.write(f"only in {path}: {', '.join(names)}\n")
     worse = [f"{pair.name}: {', '.join(pair.worse)}" for pair in pairs if pair.worse]
-    sys.stdout.write(f"worse: {'; '.join(worse)}\n" if worse else "nothing is worse\n")
+    untested = ", ".join(pair.name for pair in pairs if pair.p is None)
+    if worse:
+        sys.stdout.write(f"worse: {'; '.join(worse)}\n")
+    elif untested:
+        sys.stdout.write(f"nothing that was tested is worse; not tested: the durations of {untested}\n")
+    else:
+        sys.stdout.write("nothing is worse\n")
 
 
 def _verdict(line: _Line) -> str:

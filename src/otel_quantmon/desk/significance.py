@@ -27,33 +27,52 @@ class Comparison(NamedTuple):
 
 
 def compare(one: Histogram, other: Histogram) -> Comparison | None:
-    """Compare; None if either is empty, or they have no bound in common.
+    """Compare; None if either is empty, or if what holds values in one lies across what does in the other.
+
+    Bounds need not be those of both: below all values of a histogram, above them and between two of its buckets its
+    share is known too.
 
     The limit distribution and its correction for finite samples are those of Press et al., Numerical Recipes, 3rd ed.,
     section 14.3.3, after Stephens, J. R. Stat. Soc. B 32 (1970) 115.
     """
     if not one.count or not other.count or one.buckets is None or other.buckets is None:
         return None
-    first, second = _shares(one.buckets), _shares(other.buckets)
-    common = sorted({bound for bound, _ in first} & {bound for bound, _ in second})
-    bounds = [bound for bound in common if math.isfinite(bound)]
-    if not bounds:
+    first, second = _Shares(one.buckets), _Shares(other.buckets)
+    bounds = first.bounds | second.bounds
+    shares = [(first.below(bound), second.below(bound)) for bound in bounds]
+    known = [(before, after) for before, after in shares if before is not None and after is not None]
+    # That both have nothing below a bound, or all, says nothing if it is all that is known.
+    if not known or (len(known) < len(shares) and all(pair in _TRIVIAL for pair in known)):
         return None
-    distance = max(abs(_below(first, bound) - _below(second, bound)) for bound in bounds)
+    distance = max(abs(before - after) for before, after in known)
     effective = math.sqrt(one.count * other.count / (one.count + other.count))
     return Comparison(distance, _tail((effective + 0.12 + 0.11 / effective) * distance))
 
 
-def _shares(found: Buckets) -> list[tuple[float, float]]:
-    """Upper bounds of all buckets, also of empty ones, with the share of values not above each."""
-    bounds, counts = found.cells()
-    total = sum(counts)
-    return list(zip(bounds, (below / total for below in accumulate(counts)), strict=True))
+_TRIVIAL = {(0.0, 0.0), (1.0, 1.0)}
 
 
-def _below(shares: list[tuple[float, float]], bound: float) -> float:
-    place = bisect_right(shares, (bound, 2.0))
-    return shares[place - 1][1] if place else 0.0
+class _Shares:
+    """The share of values not above a bound, wherever a histogram tells it.
+
+    Attributes:
+        bounds: Finite bounds of the buckets that hold values.
+    """
+
+    def __init__(self, found: Buckets) -> None:
+        edges = found.edges()
+        total = sum(count for _, _, count in edges)
+        self._lower = [low for low, _, _ in edges]
+        self._upper = [high for _, high, _ in edges]
+        self._shares = [0.0, *(below / total for below in accumulate(count for _, _, count in edges))]
+        self.bounds = {bound for bound in (*self._lower, *self._upper) if math.isfinite(bound)}
+
+    def below(self, bound: float) -> float | None:
+        """None if the bound is inside of a bucket that holds values."""
+        place = bisect_right(self._upper, bound)
+        if place < len(self._lower) and self._lower[place] < bound:
+            return None
+        return self._shares[place]
 
 
 def _tail(scaled: float) -> float:
