@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,91 @@ def test_a_full_disk_ends_the_store_and_not_the_file(tmp_path: Path) -> None:
     assert total(database).count == 1
     assert queries.facts(database)["accepted_points"] == 1
     database.close()
+
+
+def test_an_answer_that_nobody_waits_for_ends_nothing(tmp_path: Path) -> None:
+    """A receiver that ends takes back what it asked: that request is kept, and so is all that comes after it."""
+    store = Store(tmp_path / "run.db")
+    taken_back, other = (
+        store.submit("metrics", PROTOBUF, durations([1, 0, 0], time).SerializeToString()) for time in (1, 2)
+    )
+    assert taken_back.cancel()
+    store.start()
+    assert other.result(60).kept == 1
+    store.note(ended=7)
+    store.close()
+    assert store.failure is None
+    with contextlib.closing(open_reader(store.path)) as database:
+        assert queries.facts(database)["ended"] == 7
+        assert total(database).count == 2
+
+
+def test_a_fault_of_ours_is_told_as_a_full_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends the writing, whoever waits is answered, and the reason is there for the summary."""
+    store = Store(tmp_path / "run.db")
+
+    def fail() -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(store._metrics, "write_totals", fail)
+    store.start()
+    with pytest.raises(FailedError, match="too large"):
+        store.submit("metrics", PROTOBUF, durations([1, 0, 0], 1).SerializeToString()).result(60)
+    assert "too large" in str(store.failure)
+    assert "a fault of otel-quantmon" in caplog.text
+    store.close()
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Copies a file to a folder in which nothing can be written: not by root either, who is another user meanwhile."""
+    user = os.geteuid()
+    place = Path(tempfile.mkdtemp())
+
+    def copied(path: Path) -> Path:
+        copy = place / "a b?#%41.db"
+        copy.write_bytes(path.read_bytes())
+        copy.chmod(0o444)
+        place.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)
+        return copy
+
+    yield copied
+    if user == 0:
+        os.seteuid(0)
+    place.chmod(0o755)
+    shutil.rmtree(place)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders that are read-only")
+@pytest.mark.parametrize("watched", [False, True], ids=["closed alone", "closed while it was read"])
+def test_a_run_in_a_read_only_folder_is_shown(
+    tmp_path: Path, read_only: Callable[[Path], Path], watched: bool
+) -> None:
+    """As on a mounted image or an archive, whatever is in its name; a file that may not be read is said as such."""
+    store = Store(tmp_path / "run.db")
+    reader = open_reader(store.path)
+    store.start()
+    store.submit("metrics", PROTOBUF, durations([1, 2, 3], 1).SerializeToString()).result(60)
+    if not watched:
+        reader.close()
+    store.close()
+    reader.close()
+    copy = read_only(store.path)
+    with contextlib.closing(open_reader(copy)) as database:
+        assert total(database).count == 6
+        with pytest.raises(sqlite3.OperationalError):
+            database.execute("DELETE FROM point")
+    if os.geteuid():
+        # Its owner may change that.
+        os.seteuid(copy.stat().st_uid)
+        copy.chmod(0)
+        os.seteuid(65534 if copy.stat().st_uid == 0 else copy.stat().st_uid)
+        with pytest.raises(DeskError, match="cannot be opened"):
+            open_reader(copy)
 
 
 _WRITER = """

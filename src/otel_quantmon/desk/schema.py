@@ -1,4 +1,6 @@
-"""The file that a run is kept in: one SQLite database in WAL mode, with one writer and any number of readers.
+"""The file that a run is kept in: one SQLite database, with one writer and any number of readers.
+
+It is in WAL mode while it is written, and in the ordinary one when it was closed, unless somebody read it then.
 
 Times are integers, in nanoseconds since the epoch; durations are integers, in nanoseconds. ``trace_id`` and ``span_id``
 are BLOBs of 16 and 8 bytes (``hex(trace_id)`` shows one). JSON is text. Ids are those of this file alone.
@@ -8,8 +10,10 @@ table      a row
 ========== ===========================================================================================================
 `meta`     a fact of the run, by name: ``schema``, ``command`` (JSON), ``started``, ``ended``, ``exit_status``, and how
            many spans, points and log records were ``accepted``, ``rejected``, ``other`` (accepted, but nothing that is
-           kept here) and ``pruned``, such as ``accepted_spans``; requests that were ``malformed``, or ``duplicate``
-`process`  a process that has sent something: ``instance`` is its ``service.instance.id``, ``resource`` its attributes
+           kept here) and ``pruned``, such as ``accepted_spans``; requests that were ``malformed``, or ``duplicate``;
+           ``rejected_because`` is the reason of the first that was rejected
+`process`  a process that has sent something: ``instance`` is its ``service.instance.id``, with its pid where another
+           process has the same, ``resource`` its attributes
 `model`    a model: name, runtime and scheme, which are unique together, the ``provider`` last heard of, and ``info``,
            the attributes of ``quantmon.model.info``
 `series`   one metric of one process with one set of attributes, and the total of the run: it stays when points go.
@@ -41,7 +45,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from otel_quantmon.errors import DeskError
 
@@ -107,9 +111,11 @@ def create_database(path: Path) -> sqlite3.Connection:
     Raises:
         DeskError: The file exists, or cannot be made.
     """
+    made = False
     try:
         # Whoever runs the command may read what its application does; others may not.
         with path.open("xb"):
+            made = True
             path.chmod(0o600)
         database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         database.execute("PRAGMA journal_mode = WAL")
@@ -120,6 +126,10 @@ def create_database(path: Path) -> sqlite3.Connection:
     except FileExistsError:
         raise DeskError(f"{path} is there already: choose another file, or delete it") from None
     except (OSError, sqlite3.Error) as error:
+        if made:
+            # It would be in the way of the next run.
+            for name in ("", "-wal", "-shm"):
+                path.with_name(path.name + name).unlink(missing_ok=True)
         raise DeskError(f"{path} cannot be written: {error}") from error
     return database
 
@@ -128,18 +138,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection that only reads; rows are `sqlite3.Row`. The writer may be at work, or have been killed.
 
     Raises:
-        DeskError: There is no such file, or it is not one of a run, or of another version.
+        DeskError: There is no such file, or it cannot be opened, is not one of a run, or of another version.
     """
     if not path.is_file():
         raise DeskError(f"{path}: {'it is a folder' if path.is_dir() else 'no such file'}")
     try:
-        # Read-only by pragma: a file that was not closed has to be recovered from its log first.
-        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10.0)
-        database.execute("PRAGMA query_only = ON")
-        database.row_factory = sqlite3.Row
-        (found,) = database.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() or (None,)
+        database, found = _opened(path)
     except sqlite3.Error as error:
-        raise DeskError(f"{path} is no file of `quantmon run --db`: {error}") from error
+        # Only a file that was opened can lack a table.
+        unopened = isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such")
+        wrong = "cannot be opened" if unopened else "is no file of `quantmon run --db`"
+        raise DeskError(f"{path} {wrong}: {error}") from error
     if found != VERSION:
         database.close()
         newer = isinstance(found, int) and found > VERSION
@@ -149,3 +158,33 @@ def open_reader(path: Path) -> sqlite3.Connection:
             f"this one reads version {VERSION}{remedy}"
         )
     return database
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, Any]:
+    """A connection, and the version that the file says."""
+    try:
+        return _connected(str(path))
+    except sqlite3.OperationalError as error:
+        # A file that somebody still read when it was closed stays in WAL mode, for which SQLite makes files beside it.
+        # In a folder that is read-only it cannot, and need not where nothing is in the log.
+        log = path.with_name(f"{path.name}-wal")
+        if str(error) not in _CANNOT or (log.exists() and log.stat().st_size):
+            raise
+    return _connected(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+
+
+# By its message: Python 3.10 has no code of the error.
+_CANNOT = {"unable to open database file", "attempt to write a readonly database"}
+
+
+def _connected(name: str, *, uri: bool = False) -> tuple[sqlite3.Connection, Any]:
+    # Read-only by pragma: a file that was not closed has to be recovered from its log first.
+    database = sqlite3.connect(name, check_same_thread=False, isolation_level=None, timeout=10.0, uri=uri)
+    try:
+        database.execute("PRAGMA query_only = ON")
+        database.row_factory = sqlite3.Row
+        (found,) = database.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() or (None,)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database, found
