@@ -140,6 +140,36 @@ def test_a_file_that_cannot_be_written_changes_no_status(folder: Path) -> None:
     assert not (folder / "started").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no process can take another one's disk here")
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [
+        # Without any SQLite cannot read either, since it makes a file for that; 40 kB are enough.
+        (1, "warning: run.db cannot be opened: disk I/O error"),
+        (40_000, "No model is in the file. The run has not ended, or it could not be recorded to its end."),
+    ],
+)
+def test_a_full_disk_is_not_the_programs_fault(folder: Path, room: int, said: str) -> None:
+    """The program's status is passed on, and the summary does not ask whether it is instrumented. No JSON is left.
+
+    The program takes the disk from quantmon: no file of that may become larger than ``room``, in bytes.
+    """
+    text = f"""
+import resource
+resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, ({room}, {room}))
+call(load(), 5)
+sys.exit(3)
+"""
+    done = quantmon(
+        folder, "run", "--summary", "--db", "run.db", "--json", "run.jsonl", "--", *program(folder, text)
+    )
+    assert done.returncode == 3
+    assert "run.db cannot be written any more" in done.stderr
+    assert "No model was seen" not in done.stderr
+    assert said in done.stderr
+    assert (folder / "run.jsonl").exists() == (room > 1), "a whole one, or none"
+
+
 def test_settings_and_json(folder: Path) -> None:
     """Options become settings of the application; every line of the JSON is an object of a known type."""
     (folder / "settings.toml").write_text("[models.doubling]\nname = 'renamed'\n")

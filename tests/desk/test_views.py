@@ -101,7 +101,8 @@ def test_the_summary() -> None:
 
 def test_nothing_yet() -> None:
     """Without a model it says what may be wrong."""
-    check_picture(PICTURES / "empty.svg", summary([], {"command": ["true"], "exit_status": 0}), 100)
+    facts = {"command": ["true"], "ended": NOW, "exit_status": 0}
+    check_picture(PICTURES / "empty.svg", summary([], facts), 100)
 
 
 def of_process(request: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest:
@@ -288,6 +289,23 @@ def test_a_difference_that_chance_makes_is_none(tmp_path: Path, capsys: pytest.C
     slow = fill(tmp_path / "slow.db", [80, 900, 15, 4, 1])
     fast = fill(tmp_path / "fast.db", [900, 80, 15, 4, 1])
     assert run(capsys, "diff", slow, fast)[0] == 0
+
+
+def test_durations_that_cannot_be_tested_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Buckets of one run across those of the other say nothing: the last line does not call that all well."""
+    files = []
+    for name, bounds in (("before", (0.001, 0.003)), ("after", (0.002, 0.004))):
+        store = Store(tmp_path / f"{name}.db", facts={"command": "[]"})
+        store.start()
+        store.submit("metrics", PROTOBUF, durations([0, 9, 0], 1, bounds=bounds).SerializeToString()).result(
+            60
+        )
+        store.close()
+        files.append(store.path)
+    status, out, _ = run(capsys, "diff", *files)
+    assert status == 0
+    assert "The durations cannot be tested" in out
+    assert out.endswith("nothing that was tested is worse; not tested: the durations of net\n")
 
 
 def test_models_by_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,7 +226,7 @@ def _guarded(draw: Callable[[], object]) -> Callable[[], object]:
 
 def _finish(arguments: Namespace, path: Path, failure: str | None, forwarder: Any, *, shown: bool) -> None:
     """Write what was asked for, of a run that has ended."""
-    from otel_quantmon.cli.show import show_summary, write_lines
+    from otel_quantmon.cli.show import show_summary
 
     if failure:
         note(f"quantmon: warning: {failure}")
@@ -237,11 +237,8 @@ def _finish(arguments: Namespace, path: Path, failure: str | None, forwarder: An
             f"{forwarder.counts['dropped']} dropped: {forwarder.failure}"
         )
     if arguments.json is not None:
-        with (
-            _harmless(f"{arguments.json} cannot be written"),
-            arguments.json.open("w", encoding="utf-8") as file,
-        ):
-            write_lines(path, file)
+        with _harmless(f"{arguments.json} cannot be written"):
+            _write_json(path, arguments.json)
     if arguments.report is not None:
         with _harmless(f"{arguments.report} cannot be written"):
             write_page(path, arguments.report)
@@ -250,3 +247,15 @@ def _finish(arguments: Namespace, path: Path, failure: str | None, forwarder: An
     if shown:
         with _harmless("the summary cannot be written"):
             show_summary(path, sys.stderr, notes)
+
+
+def _write_json(database: Path, path: Path) -> None:
+    from otel_quantmon.cli.show import write_lines
+
+    with ExitStack() as undone:
+        with path.open("w", encoding="utf-8") as file:
+            if path.is_file() and not path.is_symlink():
+                # A part of the run might be taken for the whole.
+                undone.callback(path.unlink)
+            write_lines(database, file)
+        undone.pop_all()

@@ -25,6 +25,8 @@ _NO_MODEL = (
     "TensorFlow Lite or LiteRT; python -I and -E leave PYTHONPATH aside, which leads to it. "
     "quantmon doctor -- COMMAND says more."
 )
+# Not the application's doing, as far as can be known.
+_NOT_ENDED = "No model is in the file. The run has not ended, or it could not be recorded to its end."
 
 
 def _anomalies(row: Overview) -> Text:
@@ -105,7 +107,7 @@ def summary(found: Sequence[Overview], facts: dict[str, Any], notes: Iterable[st
         about = (row.model.runtime, row.model.scheme, row.model.provider)
         parts += [Text(f" {row.model.name} ({', '.join(filter(None, about))})"), table, Text("")]
     if not found:
-        parts.append(Text(f"{_NO_MODEL}\n"))
+        parts.append(Text(f"{_NO_MODEL if facts.get('ended') else _NOT_ENDED}\n"))
     parts += [Text(f" {line}") for line in _run_lines(facts)]
     parts += [Text(f" {note}") for note in notes]
     return Group(*parts)
@@ -150,7 +152,8 @@ def _run_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"exit status {facts['exit_status']}")
     rejected = sum(facts.get(f"rejected_{items}", 0) for items in ("spans", "points", "log_records"))
     if rejected:
-        lines.append(f"{rejected:,} spans, points or log records meant nothing and were rejected")
+        because = facts.get("rejected_because", "they meant nothing")
+        lines.append(f"{rejected:,} spans, points or log records were rejected: {because}")
     return lines
 
 
