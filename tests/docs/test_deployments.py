@@ -52,7 +52,9 @@ def test_pods_send_to_the_agents_service(endpoint: str, port: str) -> None:
     (container,) = made["DaemonSet"]["spec"]["template"]["spec"]["containers"]
     listening = {one["name"]: one["containerPort"] for one in container["ports"]}
     variable = "OTELCOL_" + port.upper().replace("-", "_")
-    assert {"name": variable, "value": f"$(POD_IP):{listening[ports[port]['targetPort']]}"} in container["env"]
+    assert {"name": variable, "value": f"$(POD_IP):{listening[ports[port]['targetPort']]}"} in container[
+        "env"
+    ]
 
 
 @pytest.mark.parametrize("name", ["agent", "gateway"])

@@ -152,7 +152,10 @@ def test_a_wrong_variable_is_said_once(variables: dict[str, str], said: str, war
         ("spans = []", "quantmon.toml: spans: an array is not accepted"),
         ("spans = {}", "quantmon.toml: spans: a table is not accepted"),
         ("baseline_state = 1", "baseline_state: 1 is not accepted and is ignored; give the path of a folder"),
-        ("remote_directory = 1", "remote_directory: 1 is not accepted and is ignored; give the path of a folder"),
+        (
+            "remote_directory = 1",
+            "remote_directory: 1 is not accepted and is ignored; give the path of a folder",
+        ),
         ("baseline = 1", "baseline: 1 is not accepted and is ignored; give the path of a file"),
         ("warmup = 0x" + "f" * 5000, "warmup: a number too long to show is not accepted"),
         ("warmpu = 1", "quantmon.toml: warmpu is ignored: no such setting; did you mean warmup?"),

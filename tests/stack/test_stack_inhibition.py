@@ -17,7 +17,7 @@ Labels = dict[str, str]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Alertmanager]:
-    nowhere = {severity: "http://127.0.0.1:9" for severity in ("page", "ticket")}
+    nowhere = dict.fromkeys(("page", "ticket"), "http://127.0.0.1:9")
     with alertmanager(tmp_path / "alertmanager", nowhere, configuration=SHIPPED / "prometheus") as running:
         yield running
 
@@ -48,7 +48,9 @@ def test_one_dead_collector_keeps_back_what_is_said_of_itself_alone(server: Aler
     silent = {"alertname": "QuantmonModelSilent", "job": "shop", "quantmon_model_name": "m"}
     own = [{**losing, "instance": "a"}, {**filling, "instance": "a"}]
     fire(server, down, silent, *own, {**losing, "instance": "b"}, {**filling, "instance": "b"})
-    until(lambda: all(one in kept_back(server) for one in own) or None, "what is said of the dead one kept back")
+    until(
+        lambda: all(one in kept_back(server) for one in own) or None, "what is said of the dead one kept back"
+    )
     assert sorted(kept_back(server), key=str) == sorted(own, key=str)
 
     fire(server, {"alertname": "QuantmonCollectorsAllDown", "job": "otelcol"})
