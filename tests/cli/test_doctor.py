@@ -104,6 +104,14 @@ def test_the_command_is_left_as_it_is(tmp_path: Path) -> None:
     )
 
 
+def test_json_has_the_standard_output_for_itself(tmp_path: Path) -> None:
+    """What the command writes there is to be seen, and goes to the standard error."""
+    (tmp_path / "app.py").write_text("print('said')")
+    done = doctor(tmp_path, "--json", "--", sys.executable, "app.py")
+    assert json.loads(done.stdout)["command"]["status"] == 0
+    assert done.stderr == "said\n"
+
+
 def test_settings_and_where_they_come_from(tmp_path: Path) -> None:
     """The file, a variable over it, and a flag over that; what is not accepted is a problem."""
     (tmp_path / "q.toml").write_text(

@@ -71,7 +71,7 @@ def test_doctor(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(surroundings, "endpoints", lambda _: endpoints)
     process = Process(("python", "app.py"), ended=True, python="/usr/bin/python3", runtimes=("onnxruntime",))
-    monkeypatch.setattr(report, "watch", lambda _: Watched(0, (process,)))
+    monkeypatch.setattr(report, "watch", lambda *_: Watched(0, (process,)))
     monkeypatch.setattr("sys.executable", "/opt/app/bin/python")
     terminal = Terminal.put(monkeypatch, width)
     assert main(["doctor", "--", "python", "app.py"]) == 1

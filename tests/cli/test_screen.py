@@ -16,6 +16,8 @@ import pytest
 from lifecycle.programs import SECONDS, environment
 from runtimes.models import doubling
 
+from otel_quantmon.cli.screen import Screen
+
 pytestmark = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("starlette", "rich", "onnxruntime", "opentelemetry.distro")),
     reason="without the extras `cli` and `page`, or otlp",
@@ -80,6 +82,35 @@ def test_the_view_is_below_the_application(tmp_path: Path) -> None:
     assert "doubling (onnxruntime" in rest
     # Cursor: what is saved is restored, so that the application writes on where it was.
     assert written.count("\x1b7") == written.count("\x1b8")
+
+
+def sizes(main: int, rows: int) -> None:
+    fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 60, 0, 0))
+
+
+def test_a_terminal_of_another_size_gets_a_view_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old view is wiped, the new one and its region are within the screen, and a screen too small has none."""
+    main, other = os.openpty()
+    with open(other, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        screen = Screen()
+
+        def drawn(rows: int, lines: int) -> str:
+            sizes(main, rows)
+            screen.draw("\n".join("line" for _ in range(lines)))
+            return os.read(main, 65536).decode()
+
+        wiped = "\x1b7\x1b[r\x1b8\x1b[J"
+        assert not drawn(50, 20).startswith(wiped)
+        assert "\x1b[1;29r" not in drawn(50, 5), "a view of the same size keeps its rows"
+        for rows, lines, region in ((16, 9, 7), (40, 3, 36), (15, 20, 7)):
+            written = drawn(rows, lines)
+            assert written.startswith(wiped)
+            assert re.findall(r"\x1b\[1;(-?\d+)r", written) == [str(region)]
+            assert all(region < int(row) <= rows for row in re.findall(r"\x1b\[(\d+);1H", written))
+        assert drawn(5, 3) == wiped
+        assert "\x1b[1;26r" in drawn(30, 3)
+    os.close(main)
 
 
 @pytest.mark.parametrize(("rows", "variables"), [(10, {}), (30, {"TERM": "dumb"})])

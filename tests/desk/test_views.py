@@ -92,6 +92,18 @@ def test_the_live_view(width: int) -> None:
     )
 
 
+@pytest.mark.parametrize(("width", "name"), [(20, "detector…"), (40, "detector_i…")])
+def test_a_long_command_leaves_room_for_the_models(width: int, name: str) -> None:
+    """The head is one line, cut at the screen's width and not at the table's; models have names and calls below it."""
+    head = f"quantmon 00:00:01  python app.py {'--option value ' * 12}"
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as drawn:
+        console.print(live_view([an_overview("detector_int8")], head, width))
+    first, _, row = drawn.get().splitlines()
+    assert first == f"{head[: width - 1]}…"
+    assert row.split()[:2] == [name, "123,456"]
+
+
 def test_the_summary() -> None:
     """As above."""
     check_picture(
@@ -315,6 +327,9 @@ def test_models_by_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run(capsys, "diff", before, after, "--map", "net=other")[0] == 0
     status, _, error = run(capsys, "diff", before, after, "--map", "nett=other")
     assert (status, error) == (2, f"quantmon: error: {before} has no model 'nett': it has 'net'\n")
+    # Else the model would silently not be compared, beside others that are.
+    status, _, error = run(capsys, "diff", before, before, "--map", "net=other")
+    assert (status, error) == (2, f"quantmon: error: {before} has no model 'other': it has 'net'\n")
 
 
 def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,9 @@ def diff_command(arguments: Namespace) -> int:
     unknown = renamed.keys() - before.keys()
     if unknown:
         raise CommandError(f"{arguments.before} has no model {min(unknown)!r}: it has {_names(before)}")
+    missing = set(renamed.values()) - after.keys()
+    if missing:
+        raise CommandError(f"{arguments.after} has no model {min(missing)!r}: it has {_names(after)}")
     pairs = [
         _compare(name, found, after[renamed.get(name, name)], arguments.worse_by)
         for name, found in before.items()

@@ -39,10 +39,14 @@ class Screen:
         from rich.console import Console
 
         size = os.get_terminal_size(sys.stderr.fileno())
+        if size.lines < _LEAST_ROWS:
+            self._write(self._resized(size))
+            return
         text = io.StringIO()
         Console(file=text, force_terminal=True, width=size.columns, legacy_windows=False).print(renderable)
-        lines = text.getvalue().splitlines()[: max(3, size.lines // 2)]
-        self._write(self._region(size, len(lines) + 1) + self._paint(size, ["", *lines]))
+        lines = text.getvalue().splitlines()[: size.lines // 2]
+        resized, region = self._resized(size), self._region(len(lines) + 1)
+        self._write(resized + region + self._paint(["", *lines]))
 
     def close(self) -> None:
         """Wipe the view and give its rows back."""
@@ -52,20 +56,25 @@ class Screen:
         self._write(f"\x1b7\x1b[r\x1b[{top};1H\x1b[J\x1b8")
         self._rows = 0
 
-    def _region(self, size: os.terminal_size, rows: int) -> str:
-        """What keeps ``rows`` free, if that has changed. They never become fewer: a view that jumps is hard to read."""
-        if size == self._size and rows <= self._rows:
+    def _resized(self, size: os.terminal_size) -> str:
+        """What wipes the view of a terminal of another size, so that it begins anew."""
+        if size == self._size:
             return ""
-        more = rows - self._rows
-        if size != self._size:
-            more, self._size = rows, size
-        self._rows = max(rows, self._rows)
+        drawn, self._rows, self._size = self._rows, 0, size
+        # Terminals differ in which rows they have moved where; the view is below the application's cursor in all.
+        return "\x1b7\x1b[r\x1b8\x1b[J" if drawn else ""
+
+    def _region(self, rows: int) -> str:
+        """What keeps ``rows`` free, if that has changed. They never become fewer: a view that jumps is hard to read."""
+        if rows <= self._rows:
+            return ""
+        more, self._rows = rows - self._rows, rows
         # Scroll what is there out of the way: new lines at the end, and as many rows up again.
         made = "\n" * more + f"\x1b[{more}A"
-        return f"{made}\x1b7\x1b[1;{size.lines - self._rows}r\x1b8"
+        return f"{made}\x1b7\x1b[1;{self._size.lines - rows}r\x1b8"
 
-    def _paint(self, size: os.terminal_size, lines: list[str]) -> str:
-        top = size.lines - self._rows + 1
+    def _paint(self, lines: list[str]) -> str:
+        top = self._size.lines - self._rows + 1
         lines = (lines + [""] * self._rows)[: self._rows]
         painted = "".join(f"\x1b[{top + place};1H\x1b[2K{line}" for place, line in enumerate(lines))
         return f"\x1b7{painted}\x1b8"

@@ -46,8 +46,15 @@ class Supervised:
                 if signal.getsignal(number) is not signal.SIG_IGN
             }
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], output: int | None = None
+    ) -> None:
         """Start ``command`` in its place. To be called before any thread is started.
+
+        Args:
+            command: The command.
+            environment: Its environment.
+            output: Descriptor that its standard output goes to; None for that of this process.
 
         Raises:
             OSError: The command cannot be started.
@@ -64,7 +71,12 @@ class Supervised:
                     os.kill(os.getpid(), signal.SIGTERM)
 
         # There is one thread so far, so that nothing can hold a lock in the child.
-        self._process = subprocess.Popen(list(command), env=dict(environment), preexec_fn=prepare)  # noqa: PLW1509, S603  see above; what the user asks for
+        self._process = subprocess.Popen(  # noqa: S603  what the user asks for
+            list(command),
+            env=dict(environment),
+            stdout=output,
+            preexec_fn=prepare,  # noqa: PLW1509  see above
+        )
 
     def wait(self, tick: Callable[[], object], seconds: float) -> int:
         """Wait for the command's end, pass signals on, and call ``tick`` about every ``seconds``.

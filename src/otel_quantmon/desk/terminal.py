@@ -19,7 +19,7 @@ from otel_quantmon.desk.text import DASH, bytes_text, command_text, seconds_text
 
 __all__ = ["live_view", "summary", "title"]
 
-_LONGEST_NAME = 40
+_LONGEST_NAME, _SHORTEST_NAME = 40, 8
 _NO_MODEL = (
     "No model was seen. The application has to run in a Python that has otel-quantmon, and to call ONNX Runtime, "
     "TensorFlow Lite or LiteRT; python -I and -E leave PYTHONPATH aside, which leads to it. "
@@ -42,21 +42,23 @@ def _anomalies(row: Overview) -> Text:
     return Text(kinds[0] + (f" +{more}" if more else ""), style="bold yellow" if row.active else "yellow")
 
 
-# Name, what stands in it, and how soon it is left out for want of room: 0 never.
+# Name, what stands in it, and how soon it is left out for want of room: 0 never, the next three only when the model's
+# name is as short as can be.
+_LAST = 3
 _COLUMNS: tuple[tuple[str, Callable[[Overview], Text], int], ...] = (
     ("model", lambda row: Text(row.model.name), 0),
-    ("calls", lambda row: Text(_number(row.calls)), 0),
-    ("/s", lambda row: Text(_rate(row.rate)), 3),
-    ("p50", lambda row: Text(seconds_text(row.p50)), 0),
-    ("p95", lambda row: Text(seconds_text(row.p95)), 5),
-    ("p99", lambda row: Text(seconds_text(row.p99)), 0),
-    ("drift", lambda row: Text(share_text(row.drift, sign=True)), 4),
-    ("errors", lambda row: _marked(sum(row.errors.values())), 1),
-    ("rel. error", lambda row: Text(_plain(row.relative_error)), 6),
-    ("clipped", lambda row: Text(share_text(row.clipping)), 8),
-    ("memory", lambda row: Text(bytes_text(row.memory)), 7),
-    ("anomalies", _anomalies, 2),
-    ("latency, 40 s", lambda row: Text(sparkline(row.recent)), 9),
+    ("calls", lambda row: Text(_number(row.calls)), 1),
+    ("/s", lambda row: Text(_rate(row.rate)), 6),
+    ("p50", lambda row: Text(seconds_text(row.p50)), 2),
+    ("p95", lambda row: Text(seconds_text(row.p95)), 8),
+    ("p99", lambda row: Text(seconds_text(row.p99)), 3),
+    ("drift", lambda row: Text(share_text(row.drift, sign=True)), 7),
+    ("errors", lambda row: _marked(sum(row.errors.values())), 4),
+    ("rel. error", lambda row: Text(_plain(row.relative_error)), 9),
+    ("clipped", lambda row: Text(share_text(row.clipping)), 11),
+    ("memory", lambda row: Text(bytes_text(row.memory)), 10),
+    ("anomalies", _anomalies, 5),
+    ("latency, 40 s", lambda row: Text(sparkline(row.recent)), 12),
 )
 
 
@@ -67,16 +69,15 @@ def live_view(found: Sequence[Overview], title: str, width: int) -> RenderableTy
         max([cell_len(name), *(text.cell_len for text in column)]) + 2
         for (name, _, _), column in zip(_COLUMNS, cells, strict=True)
     ]
-    # The name is cut before any number is left out.
+    # The name is cut before the most important numbers are left out.
     widths[0] = min(widths[0], _LONGEST_NAME + 2)
     shown = list(range(len(_COLUMNS)))
-    for place in sorted(shown, key=lambda place: _COLUMNS[place][2], reverse=True):
-        if sum(widths[kept] for kept in shown) > width and _COLUMNS[place][2]:
+    for place in sorted(shown[1:], key=lambda place: _COLUMNS[place][2], reverse=True):
+        first = widths[0] if _COLUMNS[place][2] > _LAST else min(widths[0], _SHORTEST_NAME + 2)
+        if first + sum(widths[kept] for kept in shown[1:]) > width:
             shown.remove(place)
-    room = max(8, width - sum(widths[kept] for kept in shown[1:]) - 2)
-    table = Table(
-        title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 1), expand=False
-    )
+    room = max(_SHORTEST_NAME, width - sum(widths[kept] for kept in shown[1:]) - 2)
+    table = Table(box=None, padding=(0, 1), expand=False)
     for place in shown:
         name = _COLUMNS[place][0]
         if place:
@@ -85,7 +86,10 @@ def live_view(found: Sequence[Overview], title: str, width: int) -> RenderableTy
             table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=room)
     for number in range(len(found)):
         table.add_row(*(cells[place][number] for place in shown))
-    return table if found else Group(table, Text(" no inference yet", style="dim"))
+    # One line, however long the command is: the rows are the models'.
+    head = Text(title, style="bold", no_wrap=True, overflow="ellipsis")
+    nothing = () if found else (Text(" no inference yet", style="dim"),)
+    return Group(head, table, *nothing)
 
 
 def summary(found: Sequence[Overview], facts: dict[str, Any], notes: Iterable[str] = ()) -> RenderableType:

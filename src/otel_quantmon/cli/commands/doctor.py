@@ -17,7 +17,8 @@ class DoctorCommand:
     description = (
         "Tell what is installed, what would be instrumented and what not and why, which settings hold and where each "
         "comes from, and whether the exporter's endpoint answers. With a command, run it as it is, and tell of each "
-        "of its Python processes whether models were instrumented and whether a provider was set."
+        "of its Python processes whether models were instrumented and whether a provider was set. With --json its "
+        "standard output goes to the standard error."
     )
     examples = (
         "quantmon doctor",

@@ -31,7 +31,9 @@ def doctor_command(arguments: Namespace) -> int:
     runtimes = surroundings.runtimes(environment)
     settings, wrong = surroundings.settings(environment)
     endpoints = surroundings.endpoints(environment)
-    watched = watch(command) if command else None
+    # JSON has the standard output for itself.
+    output = sys.stderr.fileno() if arguments.json else None
+    watched = watch(command, output) if command else None
 
     problems = list(wrong)
     off = surroundings.disabled(environment)

@@ -58,8 +58,12 @@ class Watched:
     processes: tuple[Process, ...]
 
 
-def watch(command: Sequence[str]) -> Watched:
+def watch(command: Sequence[str], output: int | None = None) -> Watched:
     """Run ``command`` to its end.
+
+    Args:
+        command: The command.
+        output: Descriptor that its standard output goes to; None for that of this process.
 
     Raises:
         CommandError: It cannot be started.
@@ -79,7 +83,7 @@ def watch(command: Sequence[str]) -> Watched:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(place), given])),
         }
         try:
-            supervised.start(command, environment)
+            supervised.start(command, environment, output)
             status = supervised.wait(lambda: None, 1.0)
         except OSError as error:
             raise CommandError(f"{command[0]}: {error.strerror or error}") from error
