@@ -51,10 +51,8 @@ def test_pods_send_to_the_agents_service(endpoint: str, port: str) -> None:
     assert endpoint == f"http://{service['metadata']['name']}.{namespace}:{ports[port]['port']}"
     (container,) = made["DaemonSet"]["spec"]["template"]["spec"]["containers"]
     listening = {one["name"]: one["containerPort"] for one in container["ports"]}
-    variable = "OTELCOL_" + port.upper().replace("-", "_")
-    assert {"name": variable, "value": f"$(POD_IP):{listening[ports[port]['targetPort']]}"} in container[
-        "env"
-    ]
+    address = f"$(POD_IP):{listening[ports[port]['targetPort']]}"
+    assert {"name": f"OTELCOL_{port.upper().replace('-', '_')}", "value": address} in container["env"]
 
 
 @pytest.mark.parametrize("name", ["agent", "gateway"])

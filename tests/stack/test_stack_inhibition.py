@@ -48,9 +48,7 @@ def test_one_dead_collector_keeps_back_what_is_said_of_itself_alone(server: Aler
     silent = {"alertname": "QuantmonModelSilent", "job": "shop", "quantmon_model_name": "m"}
     own = [{**losing, "instance": "a"}, {**filling, "instance": "a"}]
     fire(server, down, silent, *own, {**losing, "instance": "b"}, {**filling, "instance": "b"})
-    until(
-        lambda: all(one in kept_back(server) for one in own) or None, "what is said of the dead one kept back"
-    )
+    until(lambda: all(one in kept_back(server) for one in own) or None, "what the dead one says kept back")
     assert sorted(kept_back(server), key=str) == sorted(own, key=str)
 
     fire(server, {"alertname": "QuantmonCollectorsAllDown", "job": "otelcol"})
