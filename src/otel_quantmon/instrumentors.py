@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import wrapt
 
 from otel_quantmon.guard import guarded
-from otel_quantmon.hooks import AnomalyHook, Hooks, SampleHook
+from otel_quantmon.hooks import AnomalyHook, Hooks, RequestHook, ResponseHook, SampleHook
 from otel_quantmon.runtimes import registry
 from otel_quantmon.settings import Settings, load_settings
 from otel_quantmon.telemetry.instrumentor import BaseInstrumentor
@@ -22,6 +22,7 @@ from otel_quantmon.telemetry.instrumentor import BaseInstrumentor
 if TYPE_CHECKING:
     from otel_quantmon.pipeline import Pipeline
     from otel_quantmon.runtimes.attachment import Attachment
+    from otel_quantmon.telemetry.api import MeterProvider, TracerProvider
 
 __all__ = ["ONNXRuntimeInstrumentor", "TFLiteInstrumentor"]
 
@@ -29,19 +30,7 @@ _logger = logging.getLogger("otel_quantmon")
 
 
 class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switches type checking off for itself
-    """What the two have in common: waiting for imports, and undoing.
-
-    ``instrument`` takes these keyword arguments, all optional:
-
-    Args:
-        tracer_provider, meter_provider, logger_provider: Providers of spans, metrics and events; the global ones by
-            default, also when they are set later. Events of models with the same first two all go to the third that was
-            given last.
-        settings: A `Settings` instead of the environment and the file it names.
-        request_hook, response_hook: See `RequestHook` and `ResponseHook`.
-        on_anomaly: See `AnomalyHook`.
-        sample_hook: See `SampleHook`; it is asked of samples of all models that report to these providers.
-    """
+    """What the two have in common: waiting for imports, and undoing."""
 
     _modules: Mapping[str, str]
     _attachments: tuple[Attachment, ...] = ()
@@ -55,14 +44,50 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
         super().__init_subclass__()
         cls._claims = {}
 
-    def instrument(self, **kwargs: Any) -> Any:
-        """See `BaseInstrumentor.instrument`; of threads that come at once, one does it."""
+    def instrument(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: Any = None,
+        settings: Settings | None = None,
+        request_hook: RequestHook | None = None,
+        response_hook: ResponseHook | None = None,
+        on_anomaly: AnomalyHook | None = None,
+        sample_hook: SampleHook | None = None,
+        skip_dep_check: bool = False,
+        **others: NoReturn,
+    ) -> Any:
+        """Observe models from now on; of threads that come at once, one does it.
+
+        Args:
+            tracer_provider, meter_provider, logger_provider: Providers of spans, metrics and events; the global ones by
+                default, also when they are set later. Events of models with the same first two all go to the third that
+                was given last.
+            settings: Settings instead of those of the environment and the file it names.
+            request_hook, response_hook: See `RequestHook` and `ResponseHook`.
+            on_anomaly: See `AnomalyHook`.
+            sample_hook: See `SampleHook`; it is asked of samples of all models that report to these providers.
+            skip_dep_check: True if OpenTelemetry need not look whether a runtime is installed.
+            others: What later releases of OpenTelemetry pass to every instrumentor. All else is warned of.
+        """
         claim = object()
         if self._claims.setdefault("instrument", claim) is not claim:
             _logger.warning("%s is instrumented already", type(self).__name__)
             return None
         try:
-            return super().instrument(**kwargs)
+            return super().instrument(
+                tracer_provider=tracer_provider,
+                meter_provider=meter_provider,
+                logger_provider=logger_provider,
+                settings=settings,
+                request_hook=request_hook,
+                response_hook=response_hook,
+                on_anomaly=on_anomaly,
+                sample_hook=sample_hook,
+                skip_dep_check=skip_dep_check,
+                **others,
+            )
         finally:
             if not self.is_instrumented_by_opentelemetry:
                 self._claims.clear()
@@ -95,14 +120,30 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
         # Whatever goes wrong here must not keep the other instrumentors from being loaded.
         with guarded:
             self._attachments = ()
-            settings = kwargs.get("settings")
+            providers = tuple(kwargs.pop(f"{signal}_provider") for signal in ("tracer", "meter", "logger"))
+            hooks = Hooks(kwargs.pop("request_hook"), kwargs.pop("response_hook"))
+            background = kwargs.pop("on_anomaly"), kwargs.pop("sample_hook")
+            settings = kwargs.pop("settings")
+            if kwargs:
+                # What OpenTelemetry's own class knows it has taken out.
+                _logger.warning(
+                    "%s.instrument() has no %s and goes on without; what Settings has goes into settings=Settings(...)",
+                    type(self).__name__,
+                    ", ".join(kwargs),
+                )
+            if settings is not None and not isinstance(settings, Settings):
+                _logger.warning(
+                    "%s.instrument(settings=...) takes a Settings, such as Settings(timeout=0.2), and no %s: those "
+                    "of the environment and its file hold",
+                    type(self).__name__,
+                    type(settings).__name__,
+                )
+                settings = None
             if settings is None:
                 settings = load_settings()
             if not settings.enabled or _sdk_disabled():
                 _logger.debug("otel-quantmon is switched off; nothing is patched")
                 return
-            hooks = Hooks(kwargs.get("request_hook"), kwargs.get("response_hook"))
-            providers = tuple(kwargs.get(f"{signal}_provider") for signal in ("tracer", "meter", "logger"))
             if settings.exit_timeout is not None and _is_started_child():
                 from otel_quantmon.process.leaving import expect_end
 
@@ -110,14 +151,7 @@ class _Instrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module switc
             self._generation = generation = object()
             for name in self._modules:
                 wrapt.register_post_import_hook(
-                    self._post_import(
-                        generation,
-                        providers,
-                        settings,
-                        hooks,
-                        (kwargs.get("on_anomaly"), kwargs.get("sample_hook")),
-                    ),
-                    name,
+                    self._post_import(generation, providers, settings, hooks, background), name
                 )
 
     def _post_import(

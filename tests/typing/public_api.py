@@ -17,6 +17,7 @@ from typing_extensions import assert_type
 
 import otel_quantmon
 from otel_quantmon import (
+    Anomaly,
     InferenceCall,
     InferenceTimeoutError,
     ModelSettings,
@@ -43,6 +44,14 @@ def on_response(span: Span, call: InferenceCall, result: Any, error: BaseExcepti
     span.set_attribute("app.ok", error is None)
 
 
+def on_anomaly(anomaly: Anomaly) -> None:
+    assert_type(anomaly.model, str)
+
+
+def on_sample(model: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> bool:
+    return bool(inputs)
+
+
 class Hook:
     """An object with `__call__` is a hook too, whatever it calls its parameters."""
 
@@ -67,12 +76,24 @@ unknown = Settings(spanz="all")  # type: ignore[call-arg]  # there is no such se
 
 
 def run() -> None:
-    providers = {"tracer_provider": TracerProvider(), "meter_provider": MeterProvider()}
+    given: dict[str, Any] = {"request_hook": on_request, "response_hook": on_response}
     for instrumentor in (ONNXRuntimeInstrumentor(), TFLiteInstrumentor()):
         instrumentor.instrument(
-            settings=settings, request_hook=on_request, response_hook=on_response, **providers
+            settings=settings,
+            tracer_provider=TracerProvider(),
+            meter_provider=MeterProvider(),
+            on_anomaly=on_anomaly,
+            sample_hook=on_sample,
+            **given,
         )
         instrumentor.uninstrument()
+
+
+def mistakes(instrumentor: TFLiteInstrumentor) -> None:
+    instrumentor.instrument(setings=settings)  # type: ignore[arg-type]  # it is misspelt
+    instrumentor.instrument(settings={"timeout": 1})  # type: ignore[arg-type]  # it is no Settings
+    instrumentor.instrument(request_hook=too_few)  # type: ignore[arg-type]  # it takes the call
+    instrumentor.instrument(tracer_provider=MeterProvider())  # type: ignore[arg-type]  # it is of metrics
 
 
 def catch() -> float:

@@ -34,8 +34,15 @@ class Events:
 
     @property
     def heard(self) -> bool:
-        """True if there is an SDK to take events: the API's own providers drop all, and have nothing to flush."""
-        return hasattr(self.logger_provider or _logs.get_logger_provider(), "force_flush")
+        """True if there is an SDK to take events, and it has somebody to hand them on to.
+
+        The API's own providers drop all, and have nothing to flush. So does that of an SDK without a processor, which
+        `opentelemetry-instrument` makes where no exporter of logs is named.
+        """
+        provider: Any = self.logger_provider or _logs.get_logger_provider()
+        # Where all releases of the SDK so far have them; a provider that has them elsewhere is believed.
+        within = getattr(provider, "_multi_log_record_processor", None)
+        return hasattr(provider, "force_flush") and getattr(within, "_log_record_processors", None) != ()
 
     def emit(
         self,
@@ -46,7 +53,7 @@ class Events:
         warning: bool,
         span: SpanContext | None = None,
     ) -> bool:
-        """Emit ``event`` if there is an SDK to take it. Attributes that are None or not finite are left out.
+        """Emit ``event`` if it is heard. Attributes that are None or not finite are left out.
 
         Returns:
             True if it was given to an SDK.

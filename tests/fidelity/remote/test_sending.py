@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import real_models
 from exported import Exported
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -245,11 +246,19 @@ def test_without_the_package_that_compresses_nothing_is_copied(
     assert "otel-quantmon[remote]" in warning
 
 
-def test_without_a_provider_of_logs_a_warning_says_so(
-    instrument: Instrument, exported: Exported, features: np.ndarray, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("provider", [None, LoggerProvider(shutdown_on_exit=False)], ids=["none", "deaf"])
+def test_without_anybody_to_take_events_a_warning_says_so(
+    provider: LoggerProvider | None,
+    instrument: Instrument,
+    exported: Exported,
+    features: np.ndarray,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Samples that have nowhere to go are not sent off into nothing unheard."""
-    instrument(reference={"*": "remote"})
+    """Samples that have nowhere to go are not sent off into nothing unheard.
+
+    Where no exporter of logs is named, `opentelemetry-instrument` makes a provider all the same, without a processor.
+    """
+    instrument(reference={"*": "remote"}, logger_provider=provider)
     session().run(None, {"bytes": features})
     settle()
     assert outcomes(exported) == {"failed": 1}

@@ -11,7 +11,7 @@ import pytest
 from exported import Exported
 
 from fidelity.logs import Logs
-from fidelity.waiting import outcomes, settle
+from fidelity.waiting import outcomes, settle, until, warnings
 
 from .sent import NAME, events, samples, session
 
@@ -35,15 +35,46 @@ def test_nothing_leaves_unless_asked_for(
 
 
 def test_only_the_named_inputs_leave(
-    instrument: Instrument, exported: Exported, tmp_path: Path, features: np.ndarray
+    instrument: Instrument, tmp_path: Path, features: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An input that is not on the list is in no sample, whatever its name is taken to mean."""
-    instrument(reference={"*": "remote"}, remote_directory=str(tmp_path), remote_inputs=("other",))
+    """An input that is not on the list is in no sample, whatever its name is taken to mean.
+
+    That none is on it is most likely a misspelt name, and is told: once, for such a model.
+    """
+    instrument(
+        reference={"*": "remote"},
+        remote_directory=str(tmp_path),
+        remote_inputs=("other",),
+        remote_interval=0.001,
+    )
+    model = session()
+    model.run(None, {"bytes": features})
+    settle()
+    until(lambda: len(samples(tmp_path)) > 1, lambda: model.run(None, {"bytes": features}))
+    settle()
+    for sample in samples(tmp_path):
+        assert sample.inputs == {}
+        assert "target_label" in sample.outputs
+    (warning,) = warnings(caplog)
+    assert f"model {NAME!r}: none of its inputs (bytes)" in warning
+    assert "QUANTMON_REMOTE_INPUTS: other" in warning
+
+
+@pytest.mark.parametrize("names", [("bytes",), ("bytes", "other"), (), None])
+def test_a_list_that_is_meant_so_is_not_warned_of(
+    names: tuple[str, ...] | None,
+    instrument: Instrument,
+    tmp_path: Path,
+    features: np.ndarray,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One name of several that fits is enough, since one list may be for many models; an empty list keeps all."""
+    instrument(reference={"*": "remote"}, remote_directory=str(tmp_path), remote_inputs=names)
     session().run(None, {"bytes": features})
     settle()
     (sample,) = samples(tmp_path)
-    assert sample.inputs == {}
-    assert "target_label" in sample.outputs
+    assert set(sample.inputs) == (set() if names == () else {"bytes"})
+    assert warnings(caplog) == []
 
 
 def test_the_hook_decides_what_leaves(

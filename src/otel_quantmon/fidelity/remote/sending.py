@@ -126,6 +126,12 @@ class Remote:
         if not self.users:
             return False
         if inputs is not None:
+            if inputs and sample.inputs and not sample.inputs.keys() & set(inputs):
+                self.warn(
+                    f"model {model!r}: none of its inputs ({', '.join(sample.inputs)}) is among those that may leave "
+                    f"(QUANTMON_REMOTE_INPUTS: {', '.join(inputs)}), so its samples hold outputs alone, and no float "
+                    "model can be run on them"
+                )
             sample.inputs = {name: value for name, value in sample.inputs.items() if name in inputs}
         try:
             # Each instrumentor gives the one that it was given.
@@ -145,8 +151,8 @@ class Remote:
             return "sent" if self._spool.put(record.id, data) else "dropped_queue"
         if not self._providers().events.heard:
             self.warn(
-                "samples for a remote reference are events, and there is no logger provider of an SDK to take them: "
-                "configure one (OTEL_LOGS_EXPORTER=otlp), or set QUANTMON_REMOTE_DIRECTORY"
+                "samples for a remote reference are events, and there is no logger provider of an SDK that exports "
+                "them: configure one (OTEL_LOGS_EXPORTER=otlp), or set QUANTMON_REMOTE_DIRECTORY"
             )
             return "failed"
         location = None
