@@ -25,7 +25,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_misspelt_keyword_is_warned_of_once(
     exported: Exported, instrumentor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line names all that are not known; models are observed without them, through the providers that were given."""
+    """One line names all that are not known; models are observed without them, through the given providers."""
     instrumentor.instrument(**exported.providers, requesthook=print, timeout=1, settings=Settings(warmup=0))
     one_op_session().run(None, X)
     (warning,) = warned(caplog)
