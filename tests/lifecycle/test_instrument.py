@@ -44,7 +44,9 @@ def test_what_opentelemetry_passes_is_not_warned_of(
     assert warned(caplog) == []
 
 
-@pytest.mark.parametrize("settings", [{"warmup": 1}, "quantmon.toml", Settings], ids=["dict", "path", "class"])
+@pytest.mark.parametrize(
+    "settings", [{"warmup": 1}, "quantmon.toml", Settings], ids=["dict", "path", "class"]
+)
 def test_settings_of_another_type_are_not_taken(
     settings: Any,
     exported: Exported,
