@@ -105,7 +105,7 @@ class Method:
         name: Name of the method, and the value of ``quantmon.operation.name``.
         measure: A function that says what a call moved, from its arguments, keyword arguments and result. It is
             called for every successful call, so it has to be fast; None for a method where only
-            `LoadedModel.io` is known.
+            `LoadedModel.io` or `LoadedModel.measure` is known.
         read_inputs: The inputs by name, from the object, the arguments and the keyword arguments, before the call;
             None where they cannot be read, as when they are on a device. Views of the application's arrays will
             do: they are copied before the call.
@@ -145,7 +145,10 @@ class LoadedModel:
         label: A name for it when the source gives none.
         inputs, outputs: Inputs and outputs of the graph.
         batch_input: Name of the first input, if its first dimension is dynamic.
+        batch_aliases: Other names of that input, as signatures have them.
         io: What every call moves, where every shape is fixed; else None.
+        measure: As `Method.measure`, for a method that has none: where only the runtime's object knows what its last
+            call moved.
         outputs_follow: True if the graph says that the shapes of all outputs follow from those of the inputs.
     """
 
@@ -161,7 +164,11 @@ class LoadedModel:
     inputs: tuple[TensorFacts, ...] = ()
     outputs: tuple[TensorFacts, ...] = ()
     batch_input: str | None = None
+    batch_aliases: frozenset[str] = frozenset()
     io: IO | None = None
+    measure: Callable[[LoadedModel, tuple[Any, ...], dict[str, Any], Any], IO | None] | None = field(
+        default=None, compare=False
+    )
     outputs_follow: bool = False
 
 

@@ -111,7 +111,7 @@ class CallState(PendingCalls):
         io = None if method.resizes else model.loaded.io
         # Of a model with one output of a fixed shape, every call moves the same.
         fixed = io is not None and len(model.loaded.outputs) <= 1
-        self.measure = None if fixed else method.measure
+        self.measure = None if fixed else method.measure or model.loaded.measure
         super().__init__(
             method,
             series,

@@ -54,7 +54,7 @@ def end_span(
         span.set_attribute(semconv.ANOMALY_TYPE, outcome.anomaly)
     if error_type is not None:
         span.set_attribute(semconv.ERROR_TYPE, error_type)
-    elif call[3] is not None and not state.fixed_shapes:
+    elif not state.fixed_shapes:
         span.set_attribute(semconv.OUTPUT_SHAPES, _shapes(state, call).outputs)
     _call_response_hook(state, span, call, error)
     return state.providers.spans.end(span, unix_time(end), error, error_type)
@@ -186,13 +186,13 @@ def _shapes(state: CallState, call: Call) -> Shapes:
 
 
 def _batch_size(loaded: LoadedModel, inputs: tuple[str, ...]) -> int | None:
-    """Return the first dimension of ``name:8x3x224x224``, the first input; None where it is fixed or unknown."""
+    """Return the first dimension of the batch's input, ``name:8x3x224x224``; None where it is fixed or unknown."""
     if loaded.batch_input is None:
         return None
     # Inputs come in the order in which they were fed; a signature has names of its own for them.
-    of_batch = f"{semconv.bounded(loaded.batch_input)}:"
-    shape = next((text for text in inputs if text.startswith(of_batch)), inputs[0])
-    first = shape.rpartition(":")[2].partition("x")[0]
+    names = {semconv.bounded(name) for name in (loaded.batch_input, *loaded.batch_aliases)}
+    named = (text.rpartition(":") for text in inputs)
+    first = next((shape.partition("x")[0] for name, _, shape in named if name in names), "")
     return int(first) if first.isdecimal() else None
 
 

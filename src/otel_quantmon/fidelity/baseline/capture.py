@@ -25,6 +25,7 @@ from otel_quantmon.fidelity.baseline.recording import (
 from otel_quantmon.fidelity.engines import feed, open_engine
 from otel_quantmon.guard import guarded, pass_on
 from otel_quantmon.models.formats import read_digest, read_facts
+from otel_quantmon.runtimes.tflite.reading import values
 from otel_quantmon.telemetry.context import suppress_instrumentation
 
 __all__ = ["Capture", "capture"]
@@ -150,21 +151,19 @@ class Capture:
         return run
 
     def _interpreter_invoke(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def read(details: list[dict[str, Any]]) -> dict[str, Any]:
-            return {detail["name"]: self._instance.get_tensor(detail["index"]) for detail in details}
-
         def invoke() -> None:
             if self.done.is_set():
                 original()
                 return
             inputs: dict[str, Any] = {}
             with guarded:
-                inputs = read(self._instance.get_input_details())
+                inputs = values(self._instance, self._instance.get_input_details(), "input")
             began = perf_counter()
             original()
             seconds = perf_counter() - began
             with guarded:
-                self._take(inputs, read(self._instance.get_output_details()), seconds)
+                outputs = values(self._instance, self._instance.get_output_details(), "output")
+                self._take(inputs, outputs, seconds)
 
         return invoke
 

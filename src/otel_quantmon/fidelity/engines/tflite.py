@@ -13,7 +13,7 @@ import numpy as np
 from otel_quantmon.fidelity.engines.engine import EngineError
 from otel_quantmon.guard import pass_on
 from otel_quantmon.models.formats.facts import ModelFacts
-from otel_quantmon.runtimes.tflite.reading import runtime_of, tensor
+from otel_quantmon.runtimes.tflite.reading import runtime_of, tensors, values
 
 __all__ = ["TFLiteEngine"]
 
@@ -40,8 +40,9 @@ class TFLiteEngine:
         self._renew()
         self.providers: tuple[str, ...] = ("CPU",)
         known = {one.name: one for one in (*facts.inputs, *facts.outputs)}
-        self.inputs = tuple(known.get(detail["name"]) or tensor(detail) for detail in self._input_details)
-        self.outputs = tuple(known.get(detail["name"]) or tensor(detail) for detail in self._output_details)
+        outputs = tensors(self._interpreter.get_output_details(), "output")
+        self.inputs = tuple(known.get(one.name, one) for one in tensors(self._input_details, "input"))
+        self.outputs = tuple(known.get(one.name, one) for one in outputs)
 
     @property
     def interpreter(self) -> Any:
@@ -53,10 +54,10 @@ class TFLiteEngine:
         del seconds
         try:
             self._resize(inputs)
-            for detail in self._input_details:
-                self._interpreter.set_tensor(detail["index"], np.asarray(inputs[detail["name"]]))
+            for one, detail in zip(self.inputs, self._input_details, strict=True):
+                self._interpreter.set_tensor(detail["index"], np.asarray(inputs[one.name]))
             self._interpreter.invoke()
-            return {d["name"]: self._interpreter.get_tensor(d["index"]) for d in self._output_details}
+            return values(self._interpreter, self._interpreter.get_output_details(), "output")
         except KeyError as error:
             raise EngineError(f"the model wants an input named {error}") from error
         except (ValueError, RuntimeError, TypeError) as error:
@@ -76,12 +77,11 @@ class TFLiteEngine:
             pass_on(error)
             raise EngineError(f"{' '.join(self.runtime)} cannot load the model: {error}") from error
         self._input_details: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self._output_details: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def _resize(self, inputs: Mapping[str, Any]) -> None:
         resized = False
-        for detail in self._input_details:
-            shape = np.asarray(inputs[detail["name"]]).shape
+        for one, detail in zip(self.inputs, self._input_details, strict=True):
+            shape = np.asarray(inputs[one.name]).shape
             if tuple(detail["shape"]) != shape:
                 self._interpreter.resize_tensor_input(detail["index"], shape)
                 resized = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ModelFacts", "QuantizationParameters", "TensorFacts"]
+__all__ = ["ModelFacts", "QuantizationParameters", "TensorFacts", "distinct_names"]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -92,3 +92,19 @@ class ModelFacts:
     arena: int | None = None
     stateful: bool = False
     unknown: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+
+
+def distinct_names(names: Iterable[str], kind: str) -> list[str]:
+    """Return names by which tensors are told apart, whoever numbers them: a name that is empty or taken gets its place.
+
+    Args:
+        names: Names of all inputs or of all outputs of a graph, in its order. Tools that make models small empty them.
+        kind: Name of those that have none, ``"input"`` or ``"output"``.
+    """
+    found: dict[str, None] = {}
+    for place, name in enumerate(names):
+        distinct = name or f"{kind}#{place}"
+        while distinct in found:
+            distinct = f"{distinct}#{place}"
+        found[distinct] = None
+    return list(found)

@@ -19,7 +19,12 @@ from collections import Counter
 from typing import NamedTuple
 
 from otel_quantmon.errors import ModelFormatError
-from otel_quantmon.models.formats.facts import ModelFacts, QuantizationParameters, TensorFacts
+from otel_quantmon.models.formats.facts import (
+    ModelFacts,
+    QuantizationParameters,
+    TensorFacts,
+    distinct_names,
+)
 from otel_quantmon.models.formats.flatbuffer import FlatBuffer, Table
 from otel_quantmon.models.formats.graph import NUMBERS_LIMIT, RANK_LIMIT, bits, is_float, is_integer
 from otel_quantmon.models.formats.onnx import METADATA_LIMIT, stated_name
@@ -105,8 +110,8 @@ def read_tflite(data: Data) -> ModelFacts:
         name=_name(model.text(3), metadata),
         version=metadata.get("version") or None,
         size=len(data),
-        inputs=_described(main, main.inputs),
-        outputs=_described(main, main.outputs),
+        inputs=_described(main, main.inputs, "input"),
+        outputs=_described(main, main.outputs, "output"),
         metadata=metadata,
         operators=dict(operators),
         arena=_arena(main),
@@ -268,9 +273,12 @@ def _arena(graph: _Subgraph) -> int:
     return peak
 
 
-def _described(graph: _Subgraph, indices: tuple[int, ...]) -> tuple[TensorFacts, ...]:
+def _described(graph: _Subgraph, indices: tuple[int, ...], kind: str) -> tuple[TensorFacts, ...]:
     tensors = [graph.tensors[index] for index in indices]
-    return tuple(TensorFacts(t.name, t.dtype, t.shape, t.quantization) for t in tensors)
+    names = distinct_names((t.name for t in tensors), kind)
+    return tuple(
+        TensorFacts(name, t.dtype, t.shape, t.quantization) for name, t in zip(names, tensors, strict=True)
+    )
 
 
 def _metadata(model: Table) -> tuple[dict[str, str], dict[str, str]]:

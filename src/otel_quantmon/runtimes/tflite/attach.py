@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from otel_quantmon.guard import internal_error
-from otel_quantmon.models.description import Method, declared_shapes
+from otel_quantmon.models.description import Method
 from otel_quantmon.probe.call_state import CallState
 from otel_quantmon.probe.fast_path import Idle, StateOf, observed
 from otel_quantmon.runtimes.attachment import Attachment, Runtime
@@ -26,7 +26,8 @@ def _patch(attachment: Attachment, module: ModuleType) -> None:
     # Shapes are final, and delegates applied, once the tensors are allocated.
     attachment.patch_change(interpreter, "allocate_tensors")
     attachment.patch_method(
-        interpreter, Method("invoke", None, declared_shapes, reading.read_inputs, reading.read_outputs)
+        interpreter,
+        Method("invoke", None, reading.shapes_of_invoke, reading.read_inputs, reading.read_outputs),
     )
 
     def observed_runner(original: F, method: Method, state_of: StateOf, idle: Idle) -> F:
