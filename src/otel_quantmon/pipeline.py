@@ -247,6 +247,7 @@ class Pipeline:
                     key[0], kinds=settings.anomalies, least=settings.anomaly_change
                 )
                 series = self._series[key] = Series(key, model, streams)
+            series.add(model)
             return series
 
     def begin(self, probe: Probe, state: CallState) -> None:

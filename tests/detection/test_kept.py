@@ -45,7 +45,8 @@ def test_what_one_process_learnt_the_next_one_knows(folder: Path) -> None:
     ):
         streams = fresh()
         earlier = KeptBaselines(str(folder), host).bring(streams, digest, provider)
-        assert earlier == ([] if known else [Earlier("m", "sha256:1", HOST, "XNNPACK")])
+        told = not known and host == HOST
+        assert earlier == ([Earlier("m", "sha256:1", "XNNPACK", here=True)] if told else [])
         streams.ended(1)
         streams.judge(1.0, 0)
         assert streams.active() == ({"error_rate": False} if known else {})
@@ -58,6 +59,55 @@ def test_what_this_process_has_kept_is_no_news_to_it(folder: Path) -> None:
     assert kept.bring(one, "sha256:1", "CUDAExecutionProvider") == []
     kept.write([(one, "sha256:1", "CUDAExecutionProvider")], 0.0)
     assert kept.bring(fresh(), "sha256:1", "CPUExecutionProvider") == []
+
+
+def test_hosts_that_share_a_folder_are_known_by_name(folder: Path) -> None:
+    """One that has learnt a baseline, and one that has only been given it; a third has used it on neither."""
+    gpu = ("sha256:1", "CUDAExecutionProvider")
+    KeptBaselines(str(folder), HOST, "one").write([(learnt(), *gpu)], 0.0)
+    assert KeptBaselines(str(folder), HOST, "two").bring(fresh(), *gpu) == []
+    for name, here in (("one", True), ("two", True), ("three", False)):
+        earlier = KeptBaselines(str(folder), HOST, name).bring(fresh(), "sha256:1", "CPUExecutionProvider")
+        assert earlier == [Earlier("m", *gpu, here=here)]
+
+
+def test_names_of_hosts_do_not_add_up(folder: Path) -> None:
+    """Where each container has a name of its own, the last ones are kept."""
+    KeptBaselines(str(folder), HOST, "first").write([(learnt(), "sha256:1", "GPU")], 0.0)
+    for number in range(100):
+        KeptBaselines(str(folder), HOST, str(number)).bring(fresh(), "sha256:1", "GPU")
+    (path,) = folder.iterdir()
+    assert json.loads(path.read_text("utf-8"))["names"] == [str(number) for number in range(36, 100)]
+
+
+def test_what_could_not_be_written_is_written_later(folder: Path) -> None:
+    """As after a full disk; and it keeps no other model's baseline from being written, nor leaves anything behind."""
+    kept = KeptBaselines(str(folder), HOST)
+    bad, good = learnt("bad"), learnt("good")
+    both = [(bad, "sha256:1", "CPU"), (good, "sha256:2", "CPU")]
+    in_the_way = kept._path("sha256:1", "CPU")
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(OSError, match=in_the_way.name):
+        kept.write(both, 0.0)
+    assert set(folder.iterdir()) == {in_the_way, kept._path("sha256:2", "CPU")}
+    in_the_way.rmdir()
+    kept.write(both, 60.0)
+    assert json.loads(in_the_way.read_text("utf-8"))["model"] == "bad"
+
+
+def test_two_containers_do_not_write_the_same_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be the first process of its own, so the number of the process is the same in both."""
+    written: list[str] = []
+    replace = Path.replace
+
+    def replacing(self: Path, target: Path) -> Path:
+        written.append(self.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replacing)
+    for name in ("one", "two"):
+        KeptBaselines(str(folder), HOST, name).write([(learnt(), "sha256:1", "CPU")], 0.0)
+    assert len(set(written)) == 2
 
 
 @given(

@@ -144,6 +144,41 @@ def test_a_sample_that_our_code_fails_over_is_rejected_at_once(
     }
 
 
+def test_an_instrument_that_raises_stops_no_worker(
+    made: Made,
+    put: Put,
+    worker: MakeWorker,
+    exported: Exported,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a sample is reported, or what was judged: each is counted once and settled, and those after it too."""
+    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
+    put(*(made(number) for number in range(3)))
+    one = worker()
+    evaluated, judge = one._reporting.evaluated, one._reporting._judging.run
+    failed: list[str] = []
+
+    def reporting(*arguments: Any) -> None:
+        if "report" not in failed:
+            failed.append("report")
+            raise RuntimeError("of an exporter")
+        evaluated(*arguments)
+
+    def judging(*, at_once: bool = False) -> bool:
+        if "judgement" not in failed:
+            failed.append("judgement")
+            raise RuntimeError("of a hook")
+        return judge(at_once=at_once)
+
+    monkeypatch.setattr(one._reporting, "evaluated", reporting)
+    monkeypatch.setattr(one._reporting._judging, "run", judging)
+    one.run(until_empty=True)
+    assert sorted(failed) == ["judgement", "report"]
+    assert outcomes(exported) == {"evaluated": 2}
+    assert [files(directory, folder) for folder in ("new", "claimed", "rejected")] == [[], [], []]
+
+
 def test_names_that_are_no_utf8_cost_one_sample_at_most(
     made: Made, put: Put, worker: MakeWorker, exported: Exported, directory: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from exported import Exported
 from runtimes.models import doubling
 
+from otel_quantmon.fidelity.sample import Sample
 from otel_quantmon.process.worker import worker
 
 from .waiting import evaluate, fidelity_of, outcomes, pipeline_of, reference_process, settle
@@ -50,6 +51,36 @@ def test_a_comparison_that_was_dropped_is_asked_for_again(
     assert outcomes(exported) == {"dropped_bytes": 1}
     evaluate(exported, lambda: session.run(None, {"x": X}), 2)
     assert outcomes(exported) == {"dropped_bytes": 1, "evaluated": 1}
+
+
+def test_a_sample_that_cannot_be_checked_costs_no_other_its_memory(
+    instrument: Instrument, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of small samples that are checked together the second raises: the bytes and places of all come back."""
+    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
+    instrument()
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
+    session.run(None, {"x": X})
+    settle()
+    fidelity, capture = fidelity_of(exported), pipeline_of(exported).capture
+    checked: list[int] = []
+
+    def check(sample: Sample) -> None:
+        checked.append(sample.copying)
+        if sample.copying == 1:
+            raise ValueError("not thought of")
+
+    monkeypatch.setattr(fidelity, "_check", check)
+    samples = [Sample(check=True, compare=False) for _ in range(3)]
+    for number, sample in enumerate(samples):
+        sample.copying, sample.size = number, 100
+        assert capture.take(100)
+    fidelity._small = samples
+    fidelity._waiting = len(samples)
+    fidelity.check_waiting()
+    assert checked == [0, 1, 2]
+    assert capture.held == 0
+    assert fidelity._waiting == 0
 
 
 def test_a_call_that_fails_is_not_compared_and_the_next_one_is(

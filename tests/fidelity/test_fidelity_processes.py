@@ -19,8 +19,10 @@ from lifecycle.programs import environment
 from runtimes.models import doubling
 
 from otel_quantmon import ONNXRuntimeInstrumentor
+from otel_quantmon.fidelity import shadow
 from otel_quantmon.fidelity.reference import client
 from otel_quantmon.fidelity.reference.client import niceness
+from otel_quantmon.fidelity.shadow import References
 from otel_quantmon.process.worker import reference_worker
 
 from .waiting import (
@@ -99,6 +101,29 @@ def test_a_killed_reference_costs_one_evaluation(
     settle()
     assert outcomes(exported) == {"evaluated": 2, "failed": 1}
     assert reference_process(exported).pid != killed.pid
+    assert pipeline_of(exported).capture.held == 0
+
+
+def test_a_comparison_that_our_code_fails_over_is_followed_by_the_next(
+    reference: str, instrument: Instrument, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever raises in it: another call is sampled after a while, without anybody's doing."""
+    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
+    monkeypatch.setattr(shadow, "_AFTER_ERROR", 0.001)
+    instrument(reference={"*": reference})
+    session = onnxruntime.InferenceSession(doubling(), providers=["CPUExecutionProvider"])
+    working, failed = References.evaluate, list[bool]()
+
+    def once(self: References, task: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise ZeroDivisionError
+        return working(self, task)
+
+    monkeypatch.setattr(References, "evaluate", once)
+    evaluate(exported, lambda: session.run(None, {"x": X}))
+    assert failed
+    assert outcomes(exported) == {"evaluated": 1}
     assert pipeline_of(exported).capture.held == 0
 
 

@@ -24,7 +24,7 @@ from real_models import (
 from fidelity.waiting import anomalies, judge, pipeline_of
 from otel_quantmon.detection.model_streams import ModelStreams
 from otel_quantmon.fidelity.assessment import Assessment
-from otel_quantmon.fidelity.baseline import check_baseline, read_baseline, record, write_baseline
+from otel_quantmon.fidelity.baseline import check_baseline, read_baseline, record, replay, write_baseline
 from otel_quantmon.fidelity.engines import open_engine
 from otel_quantmon.fidelity.golden import Golden
 from otel_quantmon.probe.probe import Probe
@@ -267,6 +267,31 @@ def test_a_file_that_goes_bad(fault, instrument, exported, written, rests, caplo
     before = points(exported, EVALUATIONS)["evaluated", None].value
     while points(exported, EVALUATIONS)["evaluated", None].value == before:
         rests.wait()
+
+
+@pytest.mark.parametrize("job", ["thresholds_of", "check_case"], ids=["at its beginning", "at a case"])
+def test_a_replay_that_our_code_fails_over_is_followed_by_the_next(
+    job, instrument, exported, written, rests, monkeypatch
+):
+    """Whatever raises in it: without that nothing would be replayed any more, and nobody told."""
+    monkeypatch.setenv("QUANTMON_TEST_GUARD", "swallow")
+    working, failed = getattr(replay, job), []
+
+    def once(*arguments):
+        if not failed:
+            failed.append(True)
+            raise ZeroDivisionError
+        return working(*arguments)
+
+    monkeypatch.setattr(replay, job, once)
+    path = written(magika_qdq(), magika_rows(2), magika_float())
+    instrument(baseline=str(path), baseline_interval=0.001, reference_budget=1.0)
+    use(session := onnxruntime.InferenceSession(str(magika_qdq()), providers=["CPUExecutionProvider"]))
+    rests.wait()
+    assert failed
+    while ("evaluated", None) not in points(exported, EVALUATIONS):
+        rests.wait()
+    del session
 
 
 def test_a_baseline_of_another_file_is_compared_all_the_same(instrument, exported, written, rests, caplog):

@@ -1,7 +1,8 @@
 """Baselines that outlive the process: a file in a folder, for each model's content on each type of host and provider.
 
 What is not as it was in earlier processes is told once, when a model is met: another file under its name, or a provider
-that is gone.
+that is gone. Hosts may share the folder: a file has the names of those that have used it, since one without a GPU has
+not lost that of another.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import secrets
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -23,14 +27,22 @@ _VERSION = 3
 # Seconds between two times that files are written, at least.
 _BETWEEN = 10.0
 
+# Names of hosts in a file: where each container has a name of its own, the last ones.
+_MOST_NAMES = 64
+
 
 class Earlier(NamedTuple):
-    """A file that was there before this process."""
+    """A file of this type of host that was there before this process.
+
+    Attributes:
+        model, digest, provider: What it is of.
+        here: True if it was used on this host itself, by its name.
+    """
 
     model: str
     digest: str
-    host: str
     provider: str
+    here: bool
 
 
 class KeptBaselines:
@@ -40,11 +52,15 @@ class KeptBaselines:
         folder: Folder of the files; it is made when the first baseline is kept.
         host: Type of the host, such as its instruction set: how long a call takes, and what it computes, follows from
             it.
+        name: Name of the host, by default as the system has it.
     """
 
-    def __init__(self, folder: str, host: str) -> None:
+    def __init__(self, folder: str, host: str, name: str | None = None) -> None:
         self._folder = Path(folder)
         self._host = host
+        self._name = platform.node() if name is None else name
+        # What is learnt and not yet written.
+        self._due: weakref.WeakSet[ModelStreams] = weakref.WeakSet()
         self._brought: weakref.WeakSet[ModelStreams] = weakref.WeakSet()
         self._earlier: list[Earlier] | None = None
         self._written: float | None = None
@@ -53,16 +69,21 @@ class KeptBaselines:
         """Give ``streams`` what was kept of ``digest`` on ``provider``, once; what cannot be read is learnt anew.
 
         Returns:
-            If nothing was kept of it: what was kept of models of its name by earlier processes.
+            If nothing was kept of it: what was kept of models of its name by earlier processes on this type of host.
         """
         if streams in self._brought:
             return []
         self._brought.add(streams)
         if self._earlier is None:
             self._earlier = self._found()
-        kept = self._read(self._path(digest, provider))
+        path = self._path(digest, provider)
+        kept = self._read(path)
         if kept is not None:
             streams.begin(kept["streams"], "kept", _shares(kept.get("shares")))
+            if self._name not in _names(kept):
+                # Where it cannot be written, the baseline is of use all the same.
+                with suppress(OSError):
+                    self._replace(path, kept)
             return []
         return [one for one in self._earlier if one.model == streams.model]
 
@@ -74,12 +95,15 @@ class KeptBaselines:
             now: Seconds.
 
         Raises:
-            OSError: The folder or a file cannot be written.
+            OSError: The folder or a file cannot be written. All others were; this one is due at the next time.
         """
         if self._written is not None and now - self._written < _BETWEEN:
             return
+        failed: OSError | None = None
         for streams, digest, provider in all_streams:
-            if not streams.newly_learnt():
+            if streams.newly_learnt():
+                self._due.add(streams)
+            if streams not in self._due:
                 continue
             self._written = now
             document = {
@@ -92,11 +116,28 @@ class KeptBaselines:
                 "shares": streams.shares(),
             }
             path = self._path(digest, provider)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # In one step: another process may read it, or write its own.
-            new = path.with_suffix(f".{os.getpid()}.new")
-            new.write_text(json.dumps(document), encoding="utf-8")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._replace(path, {**document, "names": _names(self._read(path) or {})})
+            except OSError as error:
+                failed = error
+            else:
+                self._due.discard(streams)
+        if failed is not None:
+            raise failed
+
+    def _replace(self, path: Path, document: Mapping[str, Any]) -> None:
+        """Write ``document`` with the name of this host, in one step: another process may read it, or write its own."""
+        names = [*(name for name in _names(document) if name != self._name), self._name][-_MOST_NAMES:]
+        # Not by the process alone: in containers, which may share the folder, each may be the first.
+        new = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(8)}.new")
+        try:
+            new.write_text(json.dumps({**document, "names": names}), encoding="utf-8")
             new.replace(path)
+        finally:
+            # What is left where the disk is full.
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
 
     def _path(self, digest: str, provider: str) -> Path:
         of = hashlib.sha256(f"{digest} {self._host} {provider}".encode(errors="surrogatepass")).hexdigest()
@@ -122,7 +163,24 @@ class KeptBaselines:
         except OSError:
             return []
         found = [kept for path in paths if (kept := self._read(path)) is not None]
-        return [Earlier(*(str(kept.get(name)) for name in Earlier._fields)) for kept in found]
+        return [
+            Earlier(
+                str(kept.get("model")),
+                str(kept.get("digest")),
+                str(kept.get("provider")),
+                self._name in _names(kept),
+            )
+            for kept in found
+            if kept.get("host") == self._host
+        ]
+
+
+def _names(document: Mapping[str, Any]) -> list[str]:
+    """Names of hosts in a file."""
+    found: Any = document.get("names")
+    if not isinstance(found, list):
+        return []
+    return [one for one in cast("list[object]", found) if isinstance(one, str)]
 
 
 def _shares(found: Any) -> dict[str, dict[str, float]]:

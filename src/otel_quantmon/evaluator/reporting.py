@@ -14,6 +14,7 @@ from otel_quantmon.fidelity.assessment import Assessment, outcome_of
 from otel_quantmon.fidelity.numerics.comparison import Comparison
 from otel_quantmon.fidelity.remote.record import SampleRecord
 from otel_quantmon.fidelity.sample import CaptureBudget, Sample
+from otel_quantmon.guard import guarded
 from otel_quantmon.models.description import LoadedModel
 from otel_quantmon.models.identity import Model
 from otel_quantmon.process.worker import worker
@@ -125,7 +126,9 @@ class Reporting:
         now = monotonic()
         if at_once or now >= self._judge_at:
             self._judge_at = now + max(self._settings.judgement_interval, 1.0)
-            self._judging.run(at_once=at_once)
+            # What is told goes through hooks and instruments, which may raise: samples are evaluated all the same.
+            with guarded:
+                self._judging.run(at_once=at_once)
             if self.fleet is not None:
                 self.fleet.judge()
 

@@ -16,6 +16,7 @@ from otel_quantmon.evaluator.source import Claimed, EvaluatorError, Source
 from otel_quantmon.fidelity.assessment import outcome_of
 from otel_quantmon.fidelity.numerics.comparison import Comparison
 from otel_quantmon.fidelity.remote.record import SampleError, SampleRecord, decode, encodable
+from otel_quantmon.guard import guarded
 from otel_quantmon.settings import ModelSettings
 
 __all__ = ["AT_ONCE", "EvaluatorWorker"]
@@ -116,7 +117,9 @@ class EvaluatorWorker:
             for one in results:
                 if one.id in fresh and one.outcome is not None:
                     fresh.discard(one.id)
-                    self._report(one)
+                    # It is counted: an exporter or an instrument that raises is not to stop the worker.
+                    with guarded:
+                        self._report(one)
             self._settle(results)
 
     def _read(self, claimed: Claimed) -> _Result:

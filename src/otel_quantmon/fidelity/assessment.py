@@ -18,6 +18,7 @@ from otel_quantmon.fidelity.numerics.tensor_checks import TensorCheck, check_ten
 from otel_quantmon.fidelity.sample import CaptureBudget, Sample, SampledCalls
 from otel_quantmon.fidelity.signals import BURST, Signals
 from otel_quantmon.fidelity.windows import FidelityWindow, Thresholds, Window
+from otel_quantmon.guard import guarded
 from otel_quantmon.models.formats.facts import TensorFacts
 from otel_quantmon.models.identity import Model
 from otel_quantmon.process.worker import worker
@@ -272,7 +273,9 @@ class Assessment:
         with self._lock:
             small, self._small = self._small, []
         for sample in small:
-            self._process(sample)
+            # The others have bytes to give back, whatever becomes of one.
+            with guarded:
+                self._process(sample)
 
     def _process(self, sample: Sample) -> None:
         try:

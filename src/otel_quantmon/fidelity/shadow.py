@@ -249,7 +249,7 @@ class Shadow:
     def submit(self, sample: Sample) -> None:
         """Compare ``sample`` in the background."""
         if self._references.enter():
-            reference_worker.submit(lambda: self._compare(sample))
+            reference_worker.submit(lambda: self._compare_and_go_on(sample))
         else:
             self._assessment.release(sample)
             self._assessment.missed("dropped_queue")
@@ -271,6 +271,14 @@ class Shadow:
                 "model %r: the layer where its error enters is not known: %s", self._name, entry.error
             )
         done(entry)
+
+    def _compare_and_go_on(self, sample: Sample) -> None:
+        try:
+            self._compare(sample)
+        except BaseException:
+            # Whatever it was: the worker tells it, and another sample is asked for.
+            self._assessment.demand(_AFTER_ERROR)
+            raise
 
     def _compare(self, sample: Sample) -> None:
         if not self._references.needed():

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from otel_quantmon.models.formats.facts import ModelFacts
 
-__all__ = ["GraphHealth", "is_plain", "is_worse", "lost_provider", "may_saturate", "unfused_pairs"]
+__all__ = [
+    "GraphHealth",
+    "is_everywhere",
+    "is_plain",
+    "is_worse",
+    "lost_provider",
+    "may_saturate",
+    "unfused_pairs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,17 @@ class GraphHealth:
     unfused: int | None = None
 
 
+_OF_CPUS = frozenset(
+    {
+        "XNNPACK",
+        "XnnpackExecutionProvider",
+        "DnnlExecutionProvider",
+        "ACLExecutionProvider",
+        "ArmNNExecutionProvider",
+    }
+)
+
+
 def lost_provider(requested: Sequence[str], actual: Collection[str]) -> str | None:
     """Return the first provider that was requested and is not there, None if all are."""
     return next((provider for provider in requested if provider not in actual), None)
@@ -31,6 +50,11 @@ def lost_provider(requested: Sequence[str], actual: Collection[str]) -> str | No
 def is_plain(provider: str) -> bool:
     """Return True if ``provider`` is what a runtime has left when all that would be faster is gone."""
     return provider in ("CPU", "CPUExecutionProvider")
+
+
+def is_everywhere(provider: str) -> bool:
+    """Return True if ``provider`` needs nothing but a CPU, so that all hosts of a type have it."""
+    return provider in _OF_CPUS or is_plain(provider)
 
 
 def is_worse(provider: str, before: str, requested: Sequence[str]) -> bool:

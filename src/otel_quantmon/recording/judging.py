@@ -14,9 +14,9 @@ from otel_quantmon.detection.kept import Earlier, KeptBaselines
 from otel_quantmon.detection.life_cycle import News, ObservedCall, Transition
 from otel_quantmon.detection.model_streams import Found
 from otel_quantmon.detection.monitor import Monitor
-from otel_quantmon.guard import internal_error
+from otel_quantmon.guard import internal_error, pass_on
 from otel_quantmon.hooks import Anomaly, AnomalyHook
-from otel_quantmon.models.graph_health import is_plain
+from otel_quantmon.models.graph_health import is_everywhere, is_plain
 from otel_quantmon.process.host import resident_memory
 from otel_quantmon.process.worker import worker
 from otel_quantmon.recording.announcement import attributes_of_news, sentence
@@ -84,6 +84,7 @@ class Judging:
         self._idle = [None]
         self._wait = interval
         self._closely = False
+        self._unkept = False
         self._forget_calls()
         self.hooks: list[AnomalyHook] = []
 
@@ -140,7 +141,8 @@ class Judging:
         self._wait = self._interval if called else 2 * self._wait
         # After the end of the provider calls are judged all the same, for the hooks; but none is waited for.
         if self._wait > max(_LONGEST_WAIT, self._interval) or (not called and self._providers().shut_down()):
-            for news in self._monitor.news(now, at_once=True, held=self._held):
+            # Also what waits for more to be found out: nothing may follow.
+            for news in self._monitor.news(now, at_once=True):
                 self._announce(news)
             self._idle.append(None)
         else:
@@ -177,12 +179,23 @@ class Judging:
                 if one.streams.suspicious():
                     one.assessment.look_closer(now)
         if self._kept is not None:
-            self._kept.write(
-                [(one.streams, one.digest, one.key[3]) for one in series if one.digest is not None], now
-            )
+            self._keep(self._kept, series, now)
         for news in self._monitor.news(now, at_once=at_once, held=self._held):
             self._announce(news)
         return called
+
+    def _keep(self, kept: KeptBaselines, series: Sequence[Series], now: float) -> None:
+        learnt = [(one.streams, digest, one.key[3]) for one in series if (digest := one.digest) is not None]
+        try:
+            kept.write(learnt, now)
+        except OSError as error:
+            pass_on(error)
+            # As where the disk is full: it is tried again, and is not to cost what there is to tell.
+            if not self._unkept:
+                _logger.warning("learnt baselines cannot be kept: %s; it is tried again", error)
+            self._unkept = True
+        else:
+            self._unkept = False
 
     def _report(self, found: Found, series: Series | None) -> None:
         transition = found.transition
@@ -259,7 +272,15 @@ def _compare_with_earlier(series: Series, digest: str, earlier: Sequence[Earlier
     same = [one for one in earlier if one.digest == digest]
     if not same:
         series.streams.fact("model_changed", "", 1.0, now)
-    lost = next((one.provider for one in same if not is_plain(one.provider)), None)
+    # Of hosts that share the folder one may have a GPU and another none, as they are meant to be.
+    lost = next(
+        (
+            one.provider
+            for one in same
+            if not is_plain(one.provider) and (one.here or is_everywhere(one.provider))
+        ),
+        None,
+    )
     if lost is not None and is_plain(provider):
         series.streams.fact("fallback", lost, 1.0, now)
         _logger.warning("model %r runs on %s, and ran on %s before this process", name, provider, lost)

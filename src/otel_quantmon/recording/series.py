@@ -49,7 +49,8 @@ class Series:
 
     __slots__ = (
         "__weakref__",
-        "_model",
+        "_digest",
+        "_models",
         "assessment",
         "attributes",
         "calls",
@@ -64,7 +65,8 @@ class Series:
 
     def __init__(self, key: SeriesKey, model: Model, streams: ModelStreams) -> None:
         settings = model.settings
-        self._model = weakref.ref(model)
+        self._digest: str | None = None
+        self._models: list[weakref.ref[Model]] = [weakref.ref(model)]
         self.streams = streams
         self.key = key
         self.attributes: Attributes = attributes_of(key)
@@ -82,8 +84,20 @@ class Series:
         self.calls = 0
         self.io_bytes: int | None = None
 
+    def add(self, model: Model) -> None:
+        """Take note of one more model of the series; those before it may go. For one thread at a time."""
+        if all(known() is not model for known in self._models):
+            self._models = [known for known in self._models if known() is not None] + [weakref.ref(model)]
+
     @property
     def digest(self) -> str | None:
-        """Of the model that made the series; None until it is known, and where models of any content share it."""
-        model = self._model()
-        return None if model is None or model.name != self.key[0] else model.digest
+        """Of the first model of the series, as long as there is one with this content.
+
+        None until it is known, where no model of that content is left, since what was learnt is not of another, and
+        where models of any content share the series.
+        """
+        live = [model for known in self._models if (model := known()) is not None]
+        found = [model.digest for model in live if model.name == self.key[0] and model.digest is not None]
+        if self._digest is None and found:
+            self._digest = found[0]
+        return self._digest if self._digest in found else None

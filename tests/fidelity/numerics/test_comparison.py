@@ -178,6 +178,13 @@ def test_what_cannot_be_compared_has_its_reason(q, f, reason):
     assert reason in get_args(Reason)
 
 
+def test_texts_against_codes_of_four_bits_are_of_two_kinds():
+    """The types of ml_dtypes refuse to be compared with texts, where numpy's say that they differ."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    assert one(np.array(["a"]), np.array([1]).astype(ml_dtypes.int4)).reason == "kind"
+    assert one(np.array([1]).astype(ml_dtypes.int4), np.array(["a"])).reason == "kind"
+
+
 def test_a_mismatch_of_nonfinite_values_is_counted_even_without_a_sample():
     """A tensor gone all NaN is the worst case, and must not look like one that was never compared."""
     assert one(np.full(2, np.nan), np.ones(2)).measures.nonfinite_mismatches == 2

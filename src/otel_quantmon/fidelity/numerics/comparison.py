@@ -223,7 +223,11 @@ def _compare_one(
         raise NotComparableError("empty", "there is no element to compare")
     labels = {(is_label(q, facts[0]), is_label(f, facts[1])) for q, f in leaves}
     if labels == {(True, True)}:
-        equal = sum(int(np.count_nonzero(q == f)) for q, f in leaves)
+        try:
+            equal = sum(int(np.count_nonzero(q == f)) for q, f in leaves)
+        except TypeError as error:
+            # As texts and the types of ml_dtypes, which know nothing of each other.
+            raise NotComparableError("kind", f"labels of two kinds: {error}") from error
         return Comparison(output, reference, equal_share=equal / sum(f.size for _, f in leaves))
     if labels != {(False, False)} and not all(_convertible(q) and _convertible(f) for q, f in leaves):
         raise NotComparableError("kind", "labels and numbers do not mix, between two outputs or in one")
