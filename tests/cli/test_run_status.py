@@ -120,6 +120,30 @@ def test_a_signal_while_the_files_are_written_changes_no_status(folder: Path) ->
     assert (process.returncode, errors) == (7, "quantmon: the report is in second\n")
 
 
+@with_page
+def test_the_page_stays_on_a_terminal_until_ctrl_c(folder: Path) -> None:
+    """Signals are taken again while it stays, also where one came before it did; the status is the application's."""
+    os.mkfifo(folder / "run.jsonl")
+    main, other = os.openpty()
+    process = subprocess.Popen(
+        [*QUANTMON, "run", "--no-view", "--page", "--json", "run.jsonl", "--", "sh", "-c", "exit 3"],
+        cwd=folder,
+        env=environment(),
+        stdin=other,
+        stderr=other,
+    )
+    os.close(other)
+    with (folder / "run.jsonl").open() as lines:
+        process.send_signal(signal.SIGINT)
+        assert json.loads(lines.read())["exit_status"] == 3
+    written = b""
+    while b"until you press Ctrl-C" not in written:
+        written += os.read(main, 4096)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(SECONDS) == 3
+    os.close(main)
+
+
 def test_a_working_directory_that_has_been_deleted(folder: Path) -> None:
     """As without quantmon: the command is there and is run; a file that has no place is told as such."""
     gone = folder / "gone"
