@@ -85,7 +85,7 @@ def test_every_variable_of_ours_that_is_named_is_a_setting() -> None:
         name: file
         for file in written()
         for name in re.findall(
-            rf"\b(?:OTEL_PYTHON_)?{PREFIX}[A-Z_]*[A-Z]\b", file.read_text(encoding="utf-8")
+            rf"\b(?:OTEL_PYTHON_)?{PREFIX}[A-Z_]*[A-Z]\b", file.read_text("utf-8", "replace")
         )
     }
     plain = {name.replace(OTEL_PREFIX, PREFIX): file for name, file in named.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import pytest
@@ -26,6 +28,7 @@ class ManyHosts:
     agent: Collector
     gateways: list[Collector]
     certificate: bytes
+    environment: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def many_hosts(
                 directory / "agent", "agent.yaml", environment={**shared, "OTELCOL_GATEWAYS": addresses}
             )
         )
-        yield ManyHosts(agent, gateways, authority.cert_pem.bytes())
+        yield ManyHosts(agent, gateways, authority.cert_pem.bytes(), shared)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,41 @@ def test_a_gateway_refuses_a_stranger(many_hosts: ManyHosts, token: str | None) 
     before = many_hosts.gateways[0].own_metric("otelcol_receiver_accepted_spans")
     assert exporter.export([finished_span()]) is SpanExportResult.FAILURE
     assert many_hosts.gateways[0].own_metric("otelcol_receiver_accepted_spans") == before
+
+
+def mount(folder: Path, token: str, version: str) -> None:
+    """Put the secret where Kubernetes mounts it: each version in a folder of its own, and one link that changes."""
+    (folder / version).mkdir(parents=True)
+    (folder / version / "token").write_text(token)
+    (folder / "..next").symlink_to(version)
+    (folder / "..next").rename(folder / "..data")
+    if not (folder / "token").is_symlink():
+        (folder / "token").symlink_to("..data/token")
+    for old in folder.iterdir():
+        if old.is_dir() and not old.is_symlink() and old.name != version:
+            shutil.rmtree(old)
+
+
+def test_a_gateway_reads_a_token_that_was_replaced(many_hosts: ManyHosts, tmp_path: Path) -> None:
+    """As in Kubernetes, where the folder of a secret is mounted: the new token is taken without a restart."""
+    folder = tmp_path / "mounted"
+    mount(folder, "first", "..1")
+    environment = {**many_hosts.environment, "OTELCOL_TOKEN_FILE": str(folder / "token")}
+    with collector(tmp_path / "gateway", "gateway.yaml", environment=environment) as gateway:
+
+        def taken(token: str) -> bool:
+            exporter = OTLPSpanExporter(
+                endpoint=f"https://{gateway.otlp_grpc}",
+                credentials=grpc.ssl_channel_credentials(many_hosts.certificate),
+                headers={"authorization": f"Bearer {token}"},
+                timeout=5,
+            )
+            return exporter.export([finished_span()]) is SpanExportResult.SUCCESS
+
+        assert (taken("first"), taken("second")) == (True, False)
+        mount(folder, "second", "..2")
+        until(lambda: taken("second") or None, "answer to the second token")
+        assert not taken("first")
 
 
 def test_an_agent_keeps_what_no_gateway_takes(many_hosts: ManyHosts, jaeger_server: Jaeger) -> None:
