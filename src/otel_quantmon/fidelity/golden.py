@@ -16,6 +16,7 @@ from otel_quantmon.fidelity.assessment import Assessment
 from otel_quantmon.fidelity.windows import SAME_RELATIVE_ERROR
 from otel_quantmon.models.identity import Model
 from otel_quantmon.process.host import cpu_isa
+from otel_quantmon.process.native import native_calls
 from otel_quantmon.process.worker import worker
 from otel_quantmon.settings import Settings
 from otel_quantmon.telemetry.context import suppress_instrumentation
@@ -190,7 +191,9 @@ class Golden:
             baseline = read_baseline(self._path)
             loaded = probe.model.loaded
             check_inputs(baseline, [t.name for t in loaded.inputs], [t.name for t in loaded.outputs])
-            with suppress_instrumentation():
+            with native_calls.allowed() as allowed, suppress_instrumentation():
+                if not allowed:
+                    return
                 run = probe.replayer()
         except (BaselineError, EngineError, OSError) as error:
             self._failed(str(error), began)
@@ -232,7 +235,9 @@ class Golden:
         case = replay.baseline.cases[replay.number]
         began = perf_counter()
         try:
-            with suppress_instrumentation():
+            with native_calls.allowed() as allowed, suppress_instrumentation():
+                if not allowed:
+                    return
                 outputs = replay.run(case.inputs)
         except ModelGoneError:
             self._rest(replay.began)

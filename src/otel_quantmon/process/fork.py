@@ -11,6 +11,7 @@ from typing import Any
 
 from otel_quantmon.guard import guarded
 from otel_quantmon.process.leaving import deliver_at_end
+from otel_quantmon.process.native import native_calls
 from otel_quantmon.process.registry import registered
 from otel_quantmon.process.watchdog import Timeouts, watchdog
 from otel_quantmon.process.worker import reference_worker, worker
@@ -75,6 +76,7 @@ def _after_fork_in_child() -> None:
         worker.reset()
         reference_worker.reset()
         watchdog.reset()
+        native_calls.reset()
         for timeouts in _timeouts:
             timeouts.reset()
         for one in registered():

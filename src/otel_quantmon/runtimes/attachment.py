@@ -22,6 +22,7 @@ from otel_quantmon.probe.fast_path import PROBE, Idle, StateOf, observed
 from otel_quantmon.probe.probe import Probe, Replay
 from otel_quantmon.process.fork import reset_in_children
 from otel_quantmon.process.host import resident_memory
+from otel_quantmon.process.native import native_calls
 from otel_quantmon.process.watchdog import Timeouts
 from otel_quantmon.process.worker import worker
 from otel_quantmon.recording.outcome import error_type_of
@@ -263,7 +264,9 @@ class Attachment:
         if self._inspect is None or instance is None:
             return
         before = probe.health
-        with suppress_instrumentation():
+        with native_calls.allowed() as allowed, suppress_instrumentation():
+            if not allowed:
+                return
             health = self._inspect(instance, probe.model)
         if before is not None and health.unfused is None:
             # Known of the file, or of a buffer that is no longer there to be looked at.
