@@ -61,9 +61,7 @@ def slow(tmp_path: Path) -> Path:
     sides = [floats("x", 700, 700)], [floats(names[-1], 700, 700)]
     weights = np.full((700, 700), 1e-3, np.float32)
     file = tmp_path / "slow.onnx"
-    file.write_bytes(
-        model(nodes, inputs=sides[0], outputs=sides[1], name="slow", constants={"w": weights})
-    )
+    file.write_bytes(model(nodes, inputs=sides[0], outputs=sides[1], name="slow", constants={"w": weights}))
     return file
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from otel_quantmon.models.formats.facts import TensorFacts
+from otel_quantmon.models.formats.facts import ModelFacts, TensorFacts
 from otel_quantmon.models.formats.source import Identity
 from otel_quantmon.semconv import RuntimeName, bounded
 from otel_quantmon.telemetry.spans import SpanTemplate
@@ -27,6 +27,7 @@ __all__ = [
     "has_fixed_width",
     "named_shape",
     "source_of",
+    "with_facts",
 ]
 
 Call: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
@@ -184,6 +185,29 @@ def fixed_io(inputs: tuple[TensorFacts, ...], outputs: tuple[TensorFacts, ...]) 
             total += size
         totals.append(total)
     return IO(None, totals[0], totals[1])
+
+
+# ONNX operators that give as many elements as the values of their inputs make of them. A file may have the name of
+# another number for that.
+_SIZED_BY_VALUES = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
+
+
+def with_facts(loaded: LoadedModel, facts: ModelFacts) -> LoadedModel:
+    """Return ``loaded`` with what its file knows better: which shapes are those of scalars, and which follow."""
+    if loaded.runtime != "onnxruntime":
+        return loaded
+    scalars = {tensor.name for tensor in (*facts.inputs, *facts.outputs) if tensor.shape == ()}
+    inputs, outputs = (
+        tuple(replace(t, shape=()) if t.shape is None and t.name in scalars else t for t in tensors)
+        for tensors in (loaded.inputs, loaded.outputs)
+    )
+    return replace(
+        loaded,
+        inputs=inputs,
+        outputs=outputs,
+        io=fixed_io(inputs, outputs),
+        outputs_follow=loaded.outputs_follow and _SIZED_BY_VALUES.isdisjoint(facts.operators),
+    )
 
 
 def has_fixed_width(tensor: TensorFacts) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from otel_quantmon.errors import ModelFormatError
 from otel_quantmon.guard import pass_on
-from otel_quantmon.models.description import LoadedModel
+from otel_quantmon.models.description import LoadedModel, with_facts
 from otel_quantmon.models.formats import read_digest, read_facts
 from otel_quantmon.models.formats.facts import ModelFacts
 from otel_quantmon.models.formats.source import Identity, identity_of
@@ -41,7 +41,7 @@ class Model:
         failed: True if it could not be loaded after all.
 
     Attributes:
-        loaded: The description as given, without the source.
+        loaded: The description as given, without the source, and with what `facts` know better once they are read.
         content: Content that it was loaded from.
         name: Value of ``quantmon.model.name``, never with a full path in it.
         settings: Settings of this model.
@@ -112,8 +112,14 @@ class Model:
             with self._lock:
                 facts = self._facts
                 if facts is None:
-                    facts = self._facts = self._read_facts()
+                    facts = self._read_facts()
+                    self.loaded = with_facts(self.loaded, facts)
+                    self._facts = facts
         return facts
+
+    def as_known(self, loaded: LoadedModel) -> LoadedModel:
+        """Return ``loaded``, a later description of the same model, with what has been read of it."""
+        return loaded if self._facts is None else with_facts(loaded, self._facts)
 
     @property
     def digest(self) -> str | None:

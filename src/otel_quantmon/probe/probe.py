@@ -161,7 +161,7 @@ class Probe:
         """
         # What was known from the construction alone is not in the new description.
         before = self.model.loaded
-        loaded = replace(loaded, source=None, requested=before.requested)
+        loaded = self.model.as_known(replace(loaded, source=None, requested=before.requested))
         if loaded == before:
             return False
         self.model.loaded = loaded

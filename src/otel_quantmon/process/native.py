@@ -51,7 +51,7 @@ class NativeCalls:
         """Allow no more calls, and wait for those under way; False if that takes more than ``seconds``."""
         self._ending = True
         deadline = monotonic() + seconds
-        return all([over.wait(max(0.0, deadline - monotonic())) for over in list(self._under_way)])
+        return all(over.wait(max(0.0, deadline - monotonic())) for over in list(self._under_way))
 
 
 native_calls = NativeCalls()

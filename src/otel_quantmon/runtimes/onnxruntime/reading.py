@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
@@ -26,8 +26,9 @@ from otel_quantmon.models.description import (
     source_of,
 )
 from otel_quantmon.models.formats.facts import TensorFacts
-from otel_quantmon.models.formats.graph import bits, dtype_name
+from otel_quantmon.models.formats.graph import bits
 from otel_quantmon.models.formats.onnx import stated_name
+from otel_quantmon.runtimes.onnxruntime.ort_values import arrays_of, has_tensor, shape_of, size_of
 from otel_quantmon.semconv import bounded
 
 __all__ = [
@@ -126,10 +127,11 @@ def assigned_nodes(session: Any) -> dict[str, int]:
 def tensor(argument: Any) -> TensorFacts:
     """Return an input or output, as the session states it."""
     kind, _, element = str(argument.type).removesuffix(")").partition("(")
-    shape = (
-        tuple(d if isinstance(d, int) else None for d in argument.shape or ()) if kind == "tensor" else None
-    )
-    return TensorFacts(argument.name, _NUMPY_NAMES.get(element, element) if kind == "tensor" else kind, shape)
+    if kind != "tensor":
+        return TensorFacts(argument.name, kind, None)
+    # Of an unknown rank as well as of a scalar the session gives no dimensions, see `with_facts`.
+    shape = tuple(d if isinstance(d, int) else None for d in argument.shape or ()) or None
+    return TensorFacts(argument.name, _NUMPY_NAMES.get(element, element), shape)
 
 
 # Dimensions of an array; a list may contain itself.
@@ -138,13 +140,18 @@ _MOST_NESTED = 64
 # ONNX Runtime names C types.
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
+# What else than a tensor it may be, by ONNX Runtime's names.
+_NO_TENSORS = frozenset({"seq", "map", "optional", "sparse_tensor", "opaque"})
+
 
 def _feeds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Of any call that the application may have made: one without inputs has none."""
+    feeds: Any
     if len(args) > 1:
-        feeds: dict[str, Any] = args[1]
+        feeds = args[1]
     else:
-        feeds = kwargs["input_feed"] if "input_feed" in kwargs else kwargs["input_dict_ort_values"]
-    return feeds
+        feeds = kwargs["input_feed"] if "input_feed" in kwargs else kwargs.get("input_dict_ort_values")
+    return feeds if hasattr(feeds, "items") else {}
 
 
 def _shape(value: Any) -> Sequence[int] | None:
@@ -153,7 +160,7 @@ def _shape(value: Any) -> Sequence[int] | None:
     if shape is None:
         return _nested_shape(value)
     if callable(shape):
-        shape = shape() if value.is_tensor() else None
+        shape = shape_of(value)
     return cast("Sequence[int] | None", shape)
 
 
@@ -220,7 +227,8 @@ def kinds_of_run(loaded: LoadedModel) -> Kinds | None:
 
         return Kinds(always_the_same)
     known: dict[object, CallKind] = {}
-    follow = loaded.outputs_follow
+    # Not where the rank is unknown.
+    follow = loaded.outputs_follow and all(output.shape is not None for output in loaded.outputs)
 
     def learn(key: object, feeds: Any, result: Any) -> CallKind | None:
         # That of an `OrtValue` is a method, and would keep it alive here.
@@ -298,9 +306,9 @@ def measure_ort_values(
     feeds = _feeds(args, kwargs)
     batch = None
     if loaded.batch_input is not None and loaded.batch_input in feeds:
-        shape = feeds[loaded.batch_input].shape()
+        shape = shape_of(feeds[loaded.batch_input])
         batch = shape[0] if shape else None
-    return IO(batch, sum(map(_ort_value_size, feeds.values())), sum(map(_ort_value_size, result)))
+    return IO(batch, sum(map(size_of, feeds.values())), sum(map(size_of, result)))
 
 
 def read_inputs(
@@ -319,16 +327,16 @@ def read_ort_inputs(
     _loaded: LoadedModel, _session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Mapping[str, Any]:
     """Return the inputs of a call of `run_with_ort_values`, by name."""
-    return {name: value.numpy() for name, value in _feeds(args, kwargs).items()}
+    return arrays_of(_feeds(args, kwargs).items())
 
 
 def read_ort_outputs(loaded: LoadedModel, call: Call) -> Mapping[str, Any]:
     """Return the outputs of a call of `run_with_ort_values`, by name."""
-    return {name: value.numpy() for name, value in zip(_output_names(loaded, call), call[3], strict=False)}
+    return arrays_of(zip(_output_names(loaded, call), call[3], strict=False))
 
 
 def _as_array(loaded: LoadedModel, name: str, value: Any) -> Any:
-    if hasattr(value, "numpy") and hasattr(value, "is_tensor"):
+    if has_tensor(value):
         return value.numpy()
     described = _described(loaded, name) if _is_list(value) else None
     if described is None:
@@ -345,28 +353,16 @@ def _as_array(loaded: LoadedModel, name: str, value: Any) -> Any:
 
 def _described(loaded: LoadedModel, name: str) -> TensorFacts | None:
     """Return the input ``name``, None if it is no tensor."""
-    return next((t for t in loaded.inputs if t.name == name and t.shape is not None), None)
+    return next((t for t in loaded.inputs if t.name == name and t.dtype not in _NO_TENSORS), None)
 
 
 def _other_size(loaded: LoadedModel, name: str, value: Any) -> int:
     """Bytes of what is no array but a tensor: an `OrtValue`, or what `run` makes an array of."""
     if not _is_list(value):
-        return _ort_value_size(value)
+        return size_of(value)
     described = _described(loaded, name)
     shape = _nested_shape(value) if described is not None else None
     return 0 if shape is None or described is None else math.prod(shape) * bits(described.dtype) // 8
-
-
-def _ort_value_size(value: Any) -> int:
-    # A sequence or a map may be fed as well, and has no size of its own.
-    if not hasattr(value, "is_tensor") or not value.is_tensor():
-        return 0
-    size = getattr(value, "tensor_size_in_bytes", None)
-    if size is not None:
-        return int(size())
-    # Before ONNX Runtime 1.20.
-    shape: list[int] = value.shape()
-    return math.prod(shape) * bits(dtype_name(value.element_type())) // 8
 
 
 def shapes_of_run(loaded: LoadedModel, call: Call) -> Shapes:
@@ -385,8 +381,12 @@ def shapes_of_run(loaded: LoadedModel, call: Call) -> Shapes:
 
 def shapes_of_ort_values(loaded: LoadedModel, call: Call) -> Shapes:
     """Return the shapes of a call of `run_with_ort_values`."""
-    inputs = tuple(named_shape(n, v.shape()) for n, v in _feeds(call[1], call[2]).items() if v.is_tensor())
+    inputs = _ort_shapes(_feeds(call[1], call[2]).items())
     if call[3] is None:
         return Shapes(inputs)
-    named = zip(_output_names(loaded, call), call[3], strict=False)
-    return Shapes(inputs, tuple(named_shape(n, v.shape()) for n, v in named if v.is_tensor()))
+    return Shapes(inputs, _ort_shapes(zip(_output_names(loaded, call), call[3], strict=False)))
+
+
+def _ort_shapes(named: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
+    shapes = ((name, shape_of(value)) for name, value in named)
+    return tuple(named_shape(name, shape) for name, shape in shapes if shape is not None)
