@@ -27,7 +27,8 @@ class InferenceCall:
     Attributes:
         model: Name of the model, as in ``quantmon.model.name``.
         operation: Method that was called, as in ``quantmon.operation.name``.
-        instance: The session, interpreter, signature runner or compiled model.
+        instance: The session, interpreter, signature runner or compiled model; None for a session that was dropped
+            before its `run_async` was over.
         args, kwargs: Arguments, as the application passed them.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from exported import Exported
 
 from otel_quantmon.probe.call_state import CallState
+from otel_quantmon.process.worker import worker
 
-from .models import doubling
+from .models import doubling, until_told
 
 Instrument = Callable[..., None]
 
@@ -143,3 +145,93 @@ def test_the_callback_is_called_after_an_exception_that_is_passed_on(
         run_async(session)
     assert exported.count() == 4
     assert raised == [TimeoutError]
+
+
+class UnderWay:
+    """Calls that last until they are told, of a session that nothing else refers to when it is dropped.
+
+    Attributes:
+        died: Name of the thread on which the session died.
+        over: Set when the callback of the last call has been called.
+    """
+
+    def __init__(self, exported: Exported) -> None:
+        self.died: list[str] = []
+        self.over = threading.Event()
+        self._told = np.zeros((), np.int64)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        self._session: Any = onnxruntime.InferenceSession(
+            until_told(), options, providers=["CPUExecutionProvider"]
+        )
+        exported.raw_metrics()
+        # The paths of the first calls are others: they warm up and are calibrated.
+        for _ in range(3):
+            self.start()
+            self.tell()
+            assert self.over.wait(60)
+        weakref.finalize(self._session, lambda: self.died.append(threading.current_thread().name))
+
+    def start(self) -> None:
+        """Begin a call."""
+        self._told[()] = 0
+        self.over.clear()
+        feeds = {"x": X, "told": self._told}
+        self._session.run_async(None, feeds, lambda *_: self.over.set(), None)
+
+    def drop(self) -> None:
+        """Let go of the session."""
+        del self._session
+
+    def tell(self) -> None:
+        """Have the call end."""
+        self._told[()] = 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"spans": "none"}, {"spans": "all"}, {"timeout": 600.0}, {"response_hook": lambda *_: None}],
+    ids=["times alone", "a span", "a timeout", "a hook"],
+)
+def test_a_session_that_is_dropped_while_a_call_runs_dies_where_it_is_dropped(
+    settings: dict[str, Any], exported: Exported, instrument: Instrument
+) -> None:
+    """As without us: on the thread of ONNX Runtime, that and the main thread may wait for each other for ever."""
+    instrument(**settings)
+    calls = UnderWay(exported)
+    calls.start()
+    calls.drop()
+    died = list(calls.died)
+    calls.tell()
+    assert calls.over.wait(60)
+    assert died == [threading.current_thread().name]
+    assert exported.count() == 4
+
+
+def test_a_session_that_is_dropped_while_a_hook_has_it_does_not_die_on_the_runtimes_thread(
+    exported: Exported, instrument: Instrument
+) -> None:
+    """The hook is given the session, and when it was the last to have it, a thread of ours lets go of it."""
+    entered, dropped = threading.Event(), threading.Event()
+    given: list[str] = []
+    last = False
+
+    def hook(_span: Any, call: Any, *_: Any) -> None:
+        given.append(type(call.instance).__name__)
+        if last:
+            entered.set()
+            assert dropped.wait(60)
+
+    instrument(response_hook=hook)
+    calls = UnderWay(exported)
+    last = True
+    calls.start()
+    calls.tell()
+    assert entered.wait(60)
+    calls.drop()
+    assert calls.died == []
+    dropped.set()
+    assert calls.over.wait(60)
+    assert worker.flush(60)
+    assert calls.died == ["otel-quantmon"]
+    assert given == ["InferenceSession"] * 4

@@ -55,7 +55,7 @@ def digits() -> str:
         pytest.skip("TensorFlow is not installed here to convert the model")
 
 
-def interpreter_of(module: ModuleType, model: str, exported: Exported) -> Any:
+def interpreter_of(module: ModuleType, model: str | bytes, exported: Exported) -> Any:
     """An interpreter with its tensors, and all known of it that is read in the background."""
     interpreter = module.Interpreter(model_path=model)
     interpreter.allocate_tensors()
@@ -374,6 +374,14 @@ def test_a_buffer_is_known_by_its_content(
     info = exported.point("quantmon.model.info")
     assert info.attributes["quantmon.quantization.scheme"] == "full_integer"
     assert info.attributes["quantmon.model.name"] not in {"unnamed", ""}
+
+
+def test_a_path_of_bytes_is_a_path(module: ModuleType, exported: Exported, instrument: Instrument) -> None:
+    """The interpreter takes one, and the model is known by its file all the same."""
+    instrument()
+    path = real_models.wake_word()
+    interpreter_of(module, os.fsencode(path), exported).invoke()
+    assert exported.count(model_name=path.stem) == 1
 
 
 def test_an_interpreter_made_before_instrumenting_is_seen(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -34,7 +34,7 @@ class NativeCalls:
         self._under_way: list[threading.Event] = []
 
     @contextmanager
-    def allowed(self) -> Iterator[bool]:
+    def allowed(self) -> Generator[bool, None, None]:
         """Around calls of a runtime: whether they may be made, which is no longer so when the process ends."""
         over = threading.Event()
         under_way = self._under_way

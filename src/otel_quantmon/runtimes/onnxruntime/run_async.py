@@ -1,4 +1,10 @@
-"""`InferenceSession.run_async`: the call is over when its callback runs, on a thread of the runtime."""
+"""`InferenceSession.run_async`: the call is over when its callback runs, on a thread of the runtime.
+
+The session must not die on that thread, as it would if what is kept for the callback were the last to refer to it: ONNX
+Runtime then has the main thread destroy it, which holds the interpreter's lock and waits for that very thread, and what
+is yet to run there in Python, such as the callback of a weak reference, waits for the lock. So only a weak reference is
+kept, and whoever makes a strong one there of it has it let go elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from collections.abc import Callable
 from functools import wraps
 from time import perf_counter_ns
 from typing import Any, TypeAlias, TypeVar
+from weakref import ref
 
 from otel_quantmon.guard import guarded, internal_error, pass_on
 from otel_quantmon.models.description import Call, Method
@@ -13,6 +20,7 @@ from otel_quantmon.probe.call_state import CallState
 from otel_quantmon.probe.completion import complete, complete_plain, measured
 from otel_quantmon.probe.fast_path import Idle, StateOf
 from otel_quantmon.process.watchdog import Ticket
+from otel_quantmon.process.worker import worker
 from otel_quantmon.telemetry.api import Context
 from otel_quantmon.telemetry.context import current_context, suppressed
 
@@ -26,7 +34,7 @@ _REQUIRED = 4
 
 # What of a call is needed when it is over: its state, its context, when it began, and the arguments.
 _Carried: TypeAlias = tuple[
-    CallState, Context, list[int], Any, Any, Any, Callable[[Any, Any, str], Any], Any, tuple[Any, ...]
+    CallState, Context, list[int], "ref[Any]", Any, Any, Callable[[Any, Any, str], Any], Any, tuple[Any, ...]
 ]
 
 # In place of an argument that was not given.
@@ -77,7 +85,7 @@ def observed_async(original: F, method: Method, state_of: StateOf, idle: Idle) -
         # that takes this out accounts for the call.
         under_way = [0]
         # In place of the application's own: a function made for the call, or a `partial`, would cost a fifth more.
-        carried: _Carried = state, context, under_way, session, names, feeds, callback, user_data, rest
+        carried: _Carried = state, context, under_way, ref(session), names, feeds, callback, user_data, rest
         try:
             # First in the `try`, see `observed`.
             in_flight.append(None)
@@ -111,7 +119,7 @@ def _taken_from(under_way: list[int]) -> int | None:
 def _over(results: Any, carried: _Carried, error: str) -> Any:
     """Take note of a call that is over, and call the application's callback."""
     end = perf_counter_ns()
-    state, context, under_way, session, names, feeds, callback, user_data, rest = carried
+    state, context, under_way, reference, names, feeds, callback, user_data, rest = carried
     try:
         start = under_way.pop()
     except IndexError:
@@ -129,20 +137,16 @@ def _over(results: Any, carried: _Carried, error: str) -> Any:
         in_context = context and state.spans_in_context
         if notable or in_context or (credit >= state.look_at and state.look(credit, duration)):
             if notable or not (in_context and complete_plain(state, context, end, duration, kind)):
-                described: Call = (
-                    session,
-                    (names, feeds, callback, user_data, *rest),
-                    {},
-                    None if error else results,
-                )
+                given = names, feeds, callback, user_data, *rest
                 # The runtime gives a callback the text of its status alone, neither its code nor its class.
                 failure = RuntimeError(error) if error else None
-                complete(state, start, end, context, described, failure)
+                moved = None if error else results
+                _complete(state, (start, end), context, (reference, given, {}, moved), failure)
         else:
             state.credit = credit
             if measure is not None:
-                moved = kind.io if kind is not None else measured(state, (names, feeds), {}, results)
-                state.moved.append(moved)
+                io = kind.io if kind is not None else measured(state, (names, feeds), {}, results)
+                state.moved.append(io)
             state.ends.append(end)
             state.durations.append(duration)
     except Exception as problem:  # noqa: BLE001  the guard of the project
@@ -151,6 +155,27 @@ def _over(results: Any, carried: _Carried, error: str) -> Any:
         # Also after what is passed on: the application may wait for it.
         answer = callback(results, user_data, error)
     return answer
+
+
+def _complete(
+    state: CallState,
+    times: tuple[int, int],
+    context: Context,
+    call: tuple[ref[Any], tuple[Any, ...], dict[str, Any], Any],
+    error: BaseException | None,
+    *,
+    timed_out: bool = False,
+) -> None:
+    """Complete a call on the runtime's thread; only hooks are given its session, None if that has gone."""
+    session = None if state.hookless else call[0]()
+    try:
+        complete(state, *times, context, (session, *call[1:]), error, timed_out=timed_out)
+    finally:
+        if session is not None:
+            # By now the application may have let go of it.
+            let_go = [session]
+            del session
+            worker.submit(let_go.clear)
 
 
 def _take_slow_path(
@@ -181,6 +206,7 @@ def _take_slow_path(
     ticket: Ticket | None = None
     in_flight, under_way = state.in_flight, [True]
     start = 0
+    reference = ref(session)
 
     def over(result: Any, error: BaseException | None) -> None:
         # As above.
@@ -196,9 +222,9 @@ def _take_slow_path(
             # Else it was cut short before the call was made.
             if start:
                 timed_out = ticket is not None and ticket.expired and error is not None
-                described: Call = session, args, kwargs, result
+                made = reference, args, kwargs, result
                 # The observation's own time until here is another thread's, and long past.
-                complete(state, start, end, context, described, error, timed_out=timed_out)
+                _complete(state, (start, end), context, made, error, timed_out=timed_out)
 
     def observed_callback(results: Any, user_data: Any, error: str) -> Any:
         try:

@@ -51,7 +51,8 @@ def describe(package: str, interpreter: Any, args: tuple[Any, ...], kwargs: dict
     runtime, version = runtime_of(package)
     path = args[0] if args else kwargs.get("model_path")
     content = args[1] if len(args) > 1 else kwargs.get("model_content")
-    source = source_of(path or content)
+    # A path may be bytes as well, which elsewhere are a buffer.
+    source = source_of(os.fsdecode(path) if isinstance(path, bytes) else path or content)
     if interpreter is None:
         return LoadedModel(runtime=runtime, runtime_version=version, provider="unknown", source=source)
     if source is None:
