@@ -30,6 +30,7 @@ from benchmarks.faults.services import SPECS, Reference, Service, Spec, Trouble
 KEPT = 3000  # observations of each stream before the change, and after it
 FLOOR_CALLS = 300  # after the change, at least
 REFERENCES = 64  # evaluations before the change and after it, by the benchmark itself
+MOST_SECONDS = 180.0  # that a fault lasts
 BURST = 8  # calls between two pauses, at most: about a thousand in a second
 PAUSE = 0.007
 
@@ -247,7 +248,7 @@ class Application:
                     self.one(compare=True)
                     compared += 1
                 enough = (told and made >= FLOOR_CALLS) or (made >= fault.limit and passed >= least_seconds)
-                if enough or passed >= (180.0 if fault.name.startswith("leak") else 60.0):
+                if enough or passed >= MOST_SECONDS:
                     return told
         finally:
             if end is not None:
