@@ -44,6 +44,11 @@ class Witness:
     stayed: float
     certain: bool = False
 
+    @property
+    def still(self) -> bool:
+        """True if what was said lately is evidence enough that it has moved, whatever was decided before."""
+        return self.moved >= _DECIDED
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -73,13 +73,17 @@ class Group:
 
     Attributes:
         place: Where there is a change; None without one, and while that is not known.
+        everywhere_at: Time when it was last found to be everywhere, or no more, seconds since the epoch.
         said: Judgement that the change began with.
+        overruled: True if the place is not reported, since another number of the same tensor knows better.
     """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.place: Place | None = None
+        self.everywhere_at = 0.0
         self.said: Judgement | None = None
+        self.overruled = False
         # Of all baselines together: what is reported of the fleet is compared with it.
         self._merged = Pool()
         self._whole: PooledBaseline | None = None
@@ -135,7 +139,11 @@ class Group:
             self._recent = {}
         if len(self._recent) > _MOST_RECENT:
             del self._recent[next(iter(self._recent))]
-        return self._settle(judgement, look, heard)
+        was = self._everywhere
+        moves = self._settle(judgement, look, heard)
+        if self._everywhere != was:
+            self.everywhere_at = time
+        return moves
 
     def _began(self, judgement: Judgement) -> None:
         if self.said is None:
@@ -215,12 +223,17 @@ class Group:
             alone = all(said.certain for said in testimonies.values())
             if 2 * len(testimonies) < there or (alone and len(testimonies) < there):
                 return None
+            # Where all had changed, and one is back, the others mostly follow: they have to show that they stay.
+            if self._everywhere and not all(said.still for said in testimonies.values() if said.certain):
+                return None
         return place(testimonies, patient=heard is not None)
 
     def state(self) -> dict[str, Any]:
         """Return all of it, but for the streams, as plain JSON values."""
         return {
             "place": None if self.place is None else self.place.to_wire(),
+            "everywhere_at": self.everywhere_at,
+            "overruled": self.overruled,
             "said": None if self.said is None else _said(self.said),
             "merged": self._merged.to_wire(),
             "rest": self._rest.state(),
@@ -235,6 +248,8 @@ class Group:
         """Return what `state` was of."""
         made = cls(watch)
         made.place = None if state["place"] is None else Place.from_wire(state["place"])
+        # Files of before have neither.
+        made.everywhere_at, made.overruled = state.get("everywhere_at", 0.0), state.get("overruled", False)
         made.said = None if state["said"] is None else Judgement(**state["said"])
         made._merged = Pool.from_wire(state["merged"])
         made._rest = Evidence.from_state(state["rest"])

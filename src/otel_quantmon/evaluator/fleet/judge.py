@@ -13,7 +13,7 @@ from otel_quantmon.detection.detector import Judgement
 from otel_quantmon.detection.placement import Place
 from otel_quantmon.evaluator.fleet.findings import StreamName
 from otel_quantmon.evaluator.fleet.golden import Disagreement, disagreements
-from otel_quantmon.evaluator.fleet.group import HEARD, Group, name_of, watch_of
+from otel_quantmon.evaluator.fleet.group import HEARD, Group, Move, name_of, watch_of
 from otel_quantmon.evaluator.fleet.state import Batch, FleetState
 from otel_quantmon.evaluator.fleet.stream import SubjectStream
 
@@ -182,6 +182,7 @@ class Judge:
                 self._state.set_value("lease", '["", 0]')
 
     def _take(self, batch: Batch) -> None:
+        moves: list[tuple[StreamName, Move]] = []
         for name, pool in batch.pools.items():
             key = json.dumps([batch.model, name])
             group = self._group(key, name)
@@ -191,7 +192,7 @@ class Judge:
                 stream = self._streams[key, who] = SubjectStream(batch.subject)
             stream.subject = batch.subject
             self._touched.add((key, who))
-            moves = group.take(
+            found = group.take(
                 stream,
                 pool,
                 batch.time,
@@ -199,9 +200,44 @@ class Judge:
                 lambda other, key=key: self._look(key, other),  # type: ignore[misc]
                 lambda key=key: self._heard(key, batch.time - HEARD),  # type: ignore[misc]
             )
-            for move in moves:
-                news = FleetNews(move.what, batch.model, name, move.place, move.judgement, batch.time)
-                self._state.add_news(news.to_wire())
+            moves += [(name, move) for move in found]
+        # Those that are everywhere come first: they overrule others.
+        for name, move in sorted(moves, key=lambda one: one[1].place.scope != "everywhere"):
+            self._report(batch, name, move)
+
+    def _report(self, batch: Batch, name: StreamName, move: Move) -> None:
+        """Report a move, unless it only says that one number has found a host where another has found all of them.
+
+        The numbers of a tensor show one change, and some of them show it sooner: one that has found it on a single host
+        has not been able to tell of the others yet. A host that moves long after all have is a change of its own, and
+        so is one that stays where the others are back.
+        """
+        group = self._group(json.dumps([batch.model, name]), name)
+        others = [
+            (other, self._group(json.dumps([batch.model, other]), other))
+            for other in batch.pools
+            if other != name and other[:2] == name[:2]
+        ]
+        if move.what == "left":
+            overruled, group.overruled = group.overruled, False
+        else:
+            overruled = group.overruled = (
+                move.place.scope == "host"
+                and group.everywhere_at != batch.time
+                and any(batch.time - other.everywhere_at < HEARD for _, other in others)
+            )
+        if not overruled:
+            self._tell(batch, name, move)
+        if move.what == "entered" and move.place.scope == "everywhere":
+            for other, its in others:
+                if its.place is not None and its.said is not None and its.place.scope == "host":
+                    if not its.overruled:
+                        self._tell(batch, other, Move("left", its.place, its.said))
+                    its.overruled = True
+
+    def _tell(self, batch: Batch, name: StreamName, move: Move) -> None:
+        news = FleetNews(move.what, batch.model, name, move.place, move.judgement, batch.time)
+        self._state.add_news(news.to_wire())
 
     def _group(self, key: str, name: StreamName) -> Group:
         group = self._groups.get(key)
@@ -259,7 +295,7 @@ class Judge:
         for key, state in self._state.groups().items():
             model, (kind, _, _) = json.loads(key)
             here = tuple(model), kind
-            place = state["place"]
+            place = None if state.get("overruled", False) else state["place"]
             found = () if place is None else (Place.from_wire(place),)
             places[here] = tuple(dict.fromkeys(places.get(here, ()) + found))
             if kind == "nonfinite":  # each sample has this one
