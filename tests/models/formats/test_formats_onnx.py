@@ -181,6 +181,22 @@ def test_external_data_counts_towards_the_size(tmp_path: Path) -> None:
     assert "net.data" in facts.unknown["size"]
 
 
+def test_files_of_external_data_are_looked_for_up_to_a_limit(tmp_path: Path) -> None:
+    """A small file may refer to hundreds of thousands, each a system call: then their size is unknown."""
+    built = conv_net()
+    for number in range(10_001):
+        tensor = built.graph.initializer.add(name=f"w{number}", data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=f"w{number}.data")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(built.SerializeToString())
+    facts = read_facts(path)
+    assert (facts.size, facts.external) == (path.stat().st_size, ())
+    assert facts.unknown["size"] == "its external data is in more than 10000 files"
+    del built.graph.initializer[-1]
+    path.write_bytes(built.SerializeToString())
+    assert len(read_facts(path).external) == 10_000
+
+
 @pytest.mark.parametrize("location", ["/etc/hostname", "../outside.data", "a/../../outside.data", "a\0b"])
 def test_external_data_outside_the_folder_is_not_looked_at(tmp_path: Path, location: str) -> None:
     """A model's text cannot make this process look at files elsewhere, as ONNX Runtime would not."""

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from otel_quantmon.models.formats import read_facts
+from otel_quantmon.models.graph_health import may_saturate
 
 from .onnx_models import CONV_INPUT, CONV_OUTPUT, facts_of, floats, model, quantized_conv_net
 
@@ -148,6 +149,85 @@ def test_scales_that_mean_nothing_are_not_reported(scale: float) -> None:
     assert facts.inputs[0].quantization is None
 
 
+def test_codes_without_a_zero_point_have_the_type_that_the_operator_states() -> None:
+    """A symmetric int8 model need not have zero points: `output_dtype` says what its activations are, and what leaves
+    the graph has the type of the QuantizeLinear before. It does not count as uint8, which would saturate.
+    """
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"], output_dtype=TensorProto.INT8),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "s"], ["wd"]),
+        helper.make_node("MatMul", ["d", "wd"], ["m"]),
+        helper.make_node("QuantizeLinear", ["m", "s"], ["mq"], output_dtype=TensorProto.INT8),
+        helper.make_node("DequantizeLinear", ["mq", "s"], ["y"]),
+    ]
+    constants = {"w": np.ones((8, 8), np.int8), "s": np.float32(0.1)}
+    facts = facts_of(
+        model(nodes, inputs=[floats("x", 1, 8)], outputs=[floats("y", 1, 8)], constants=constants)
+    )
+    assert (facts.scheme, facts.activation_type) == ("qdq", "int8")
+    assert [t.quantization and t.quantization.dtype for t in (*facts.inputs, *facts.outputs)] == [
+        "int8",
+        "int8",
+    ]
+    assert not may_saturate(facts, "x86_64+avx2")
+
+
+def test_a_type_of_codes_that_nobody_states_is_not_guessed() -> None:
+    """The accumulator of an integer operator has no zero point, and is int32, not uint8."""
+    nodes = [
+        helper.make_node("MatMulInteger", ["x", "w"], ["i"]),
+        helper.make_node("DequantizeLinear", ["i", "s"], ["y"]),
+    ]
+    codes = helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 8])
+    constants = {"w": np.ones((8, 8), np.int8), "s": np.float32(0.1)}
+    facts = facts_of(model(nodes, inputs=[codes], outputs=[floats("y", 1, 8)], constants=constants))
+    assert facts.outputs[0].quantization is None
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_parameters_of_blocks_are_not_taken_for_those_of_an_axis(stated: bool) -> None:
+    """As many scales as an axis is long, but each for a block: nothing could be compared with them."""
+    attributes = {"axis": 1, "block_size": 4} if stated else {"axis": 1}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),
+    ]
+    scales = np.array([[0.1], [0.2], [0.3], [0.4]], np.float32)
+    constants = {"s": scales.reshape(4) if stated else scales, "z": np.zeros(4, np.int8)}
+    facts = facts_of(
+        model(nodes, inputs=[floats("x", 4, 4)], outputs=[floats("y", 4, 4)], constants=constants)
+    )
+    assert (facts.scheme, facts.inputs[0].quantization, facts.outputs[0].quantization) == ("qdq", None, None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.5])
+def test_numbers_of_another_kind_than_the_operator_takes_say_nothing(value: float) -> None:
+    """An axis, a type or a width given as a float, and a zero point that is none, are refused by every runtime."""
+    quantize = helper.make_node("QuantizeLinear", ["x", "ss"], ["q"], axis=value)
+    dequantize = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])
+    typed = helper.make_node("QuantizeLinear", ["y", "s"], ["yq"], output_dtype=value)
+    packed = helper.make_node("MatMulNBits", ["y", "w", "s"], ["m"], domain="com.microsoft", bits=value)
+    facts = facts_of(
+        model(
+            [quantize, dequantize, typed, packed],
+            inputs=[floats("x", 2)],
+            outputs=[floats("y", 2), helper.make_tensor_value_info("yq", TensorProto.UINT8, [2])],
+            constants={
+                "s": np.float32(0.5),
+                "ss": np.array([0.5, 0.5], np.float32),
+                "z": np.float32(math.nan),
+                "w": np.zeros(4, np.uint8),
+            },
+        )
+    )
+    assert [t.quantization for t in facts.inputs] == [None]
+    assert facts.outputs[0].quantization is None
+    assert facts.outputs[1].quantization is not None
+    assert facts.outputs[1].quantization.dtype == "uint8"
+    assert facts.weight_type in ("uint8", "float32")
+
+
 # --- schemes that a quantizer rarely makes ----------------------------------------------------------------
 
 
@@ -163,6 +243,86 @@ def test_packed_four_bit_weights_are_weight_only() -> None:
     facts = facts_of(model(nodes, inputs=[x], outputs=[y], constants=constants))
     found = (facts.scheme, facts.weight_type, facts.weight_bits, facts.activation_type)
     assert found == ("weight_only", "uint4", 4, "float16")
+
+
+def test_packed_weights_of_experts_are_counted_by_their_width() -> None:
+    """QMoE has the router before its weights, and says their width in an attribute of its own."""
+    node = helper.make_node(
+        "QMoE",
+        ["x", "r", "w1", "s1", "", "w2", "s2", ""],
+        ["y"],
+        domain="com.microsoft",
+        expert_weight_bits=4,
+        k=2,
+    )
+    constants = {
+        "w1": np.zeros((4, 32, 8), np.uint8),
+        "s1": np.ones((4, 32), np.float16),
+        "w2": np.zeros((4, 16, 16), np.uint8),
+        "s2": np.ones((4, 16), np.float16),
+    }
+    x, r, y = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT16, ["n", w])
+        for n, w in (("x", 16), ("r", 4), ("y", 16))
+    )
+    facts = facts_of(model([node], inputs=[x, r], outputs=[y], constants=constants))
+    found = (facts.scheme, facts.weight_type, facts.weight_bits, facts.activation_type)
+    assert found == ("weight_only", "uint4", 4, "float16")
+    node.attribute.remove(next(a for a in node.attribute if a.name == "expert_weight_bits"))
+    node.attribute.append(helper.make_attribute("expert_weight_bits", 8))
+    facts = facts_of(model([node], inputs=[x, r], outputs=[y], constants=constants))
+    assert (facts.weight_type, facts.weight_bits) == ("uint8", 8)
+
+
+@pytest.mark.parametrize("called", ["directly", "by another function", "in a branch"])
+def test_what_a_call_gives_to_a_local_function_is_known_in_it(called: str) -> None:
+    """A function that dequantizes what it is given is weight-only where that is a constant: its inputs are not taken
+    for activations.
+    """
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
+    linear = helper.make_function(
+        "own", "Linear", ["a", "b", "sb"], ["c"],
+        [helper.make_node("DequantizeLinear", ["b", "sb"], ["bd"]), helper.make_node("MatMul", ["a", "bd"], ["c"])],
+        opsets,
+    )  # fmt: skip
+    outer = helper.make_function(
+        "own", "Outer", ["p", "q", "r"], ["t"],
+        [helper.make_node("Linear", ["q", "p", "r"], ["t"], domain="own")], opsets,
+    )  # fmt: skip
+    unused = helper.make_function(
+        "own", "Unused", ["e"], ["f"], [helper.make_node("Add", ["e", "e"], ["f"])], opsets
+    )
+    nodes = {
+        "directly": [helper.make_node("Linear", ["x", "w", "s"], ["y"], domain="own")],
+        "by another function": [helper.make_node("Outer", ["w", "x", "s"], ["y"], domain="own")],
+    }
+    branch = helper.make_graph(nodes["directly"], "branch", [], [floats("y", 1, 8)])
+    nodes["in a branch"] = [helper.make_node("If", ["k"], ["y"], then_branch=branch, else_branch=branch)]
+    built = model(
+        nodes[called],
+        inputs=[floats("x", 1, 8), helper.make_tensor_value_info("k", TensorProto.BOOL, [])],
+        outputs=[floats("y", 1, 8)],
+        constants={"w": np.ones((8, 8), np.int8), "s": np.float32(0.1)},
+        # In any order, as ONNX allows.
+        functions=[linear, unused, outer],
+    )
+    facts = facts_of(built)
+    assert (facts.scheme, facts.weight_type, facts.activation_type) == ("weight_only", "int8", "float32")
+    assert facts.operators["Add"] == facts.operators["DequantizeLinear"] == facts.operators["MatMul"] == 1
+
+
+def test_functions_that_call_one_another_for_ever_are_read() -> None:
+    """ONNX forbids it; a hostile file is read once all the same."""
+    functions = [
+        helper.make_function(
+            "own", name, ["a"], ["b"], [helper.make_node(other, ["a"], ["b"], domain="own")],
+            [helper.make_opsetid("own", 1)],
+        )
+        for name, other in (("Here", "There"), ("There", "Here"), ("Self", "Self"))
+    ]  # fmt: skip
+    nodes = [helper.make_node("Here", ["x"], ["y"], domain="own")]
+    facts = facts_of(model(nodes, inputs=[floats("x", 1)], outputs=[floats("y", 1)], functions=functions))
+    assert facts.operators == {"Here": 2, "There": 1, "Self": 1}
 
 
 def test_weights_that_are_only_dequantized_are_weight_only() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+import math
 import os
 import shutil
 import struct
@@ -13,16 +14,20 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import real_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from otel_quantmon.errors import ModelFormatError
 from otel_quantmon.models.formats import ModelFacts, read_digest, read_facts
 from otel_quantmon.models.formats.flatbuffer import FlatBuffer
 from otel_quantmon.models.formats.protobuf import WireReader, text, varints
 
+from . import onnx_models
 from .test_formats_onnx import REAL as ONNX
 from .test_formats_tflite import REAL as TFLITE
 
@@ -173,6 +178,39 @@ def test_models_with_flipped_bits_are_read_or_refused(
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=20)):
         contents[place] = value
     outcome(bytes(contents))
+
+
+@given(data=st.data())
+def test_attributes_and_zero_points_of_any_kind_are_read_or_refused(data: st.DataObject) -> None:
+    """Where an operator takes an integer a file may have any integer or float, and so it may among its constants."""
+    odd = st.sampled_from([math.nan, math.inf, -math.inf, 0.5])
+    numbers = st.one_of(odd, st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-2, 30))
+    names = ["axis", "block_size", "output_dtype", "bits", "expert_weight_bits"]
+
+    def node(op_type: str, *tensors: str) -> onnx.NodeProto:
+        made = helper.make_node(op_type, list(tensors[:-1]), [tensors[-1]])
+        for name, value in data.draw(st.dictionaries(st.sampled_from(names), numbers), label=op_type).items():
+            made.attribute.append(helper.make_attribute(name, value))
+        return made
+
+    nodes = [
+        node("QuantizeLinear", "x", "s", "z", "q"),
+        node("DequantizeLinear", "q", "s", "z", "d"),
+        node("QuantizeLinear", "d", "s", "dq"),
+        node("DequantizeLinear", "dq", "s", "y"),
+        node("MatMulNBits", "y", "w", "s", "m"),
+        node("QMoE", "y", "w", "w", "s", "", "w", "s", "n"),
+    ]
+    count = data.draw(st.integers(1, 3))
+    lists = st.lists(st.one_of(odd, st.just(1.0)), min_size=count, max_size=count)
+    constants = {
+        "s": np.array(data.draw(st.one_of(lists, st.just([1.0] * count)), label="scales"), np.float32),
+        "z": np.array(data.draw(lists, label="zero points"), np.float32),
+        "w": np.zeros(4, np.uint8),
+    }
+    x, y = (onnx_models.floats(name, 3) for name in "xy")
+    built = onnx_models.model(nodes, inputs=[x], outputs=[y], constants=constants)
+    outcome(built.SerializeToString())
 
 
 @pytest.mark.parametrize("identifier", [b"TFL3", b"ORTM"])

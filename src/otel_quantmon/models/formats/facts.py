@@ -66,7 +66,8 @@ class ModelFacts:
         name: The model's name for itself; None when it has none that identifies it.
         version: The model's version, as text; None if it states none.
         size: Bytes of the file, external data included; or of the buffer.
-        external: Files of external data, each by its path from the model's folder, within which they are.
+        external: Files of external data, each by its path from the model's folder, within which they are; none where
+            they are more than 10,000.
         inputs, outputs: Tensors of the main graph, constants excluded.
         metadata: The model's own key-value pairs.
         operators: How often each operator occurs, subgraphs included.

@@ -95,11 +95,13 @@ class Constant(NamedTuple):
         elements: Number of elements.
         numbers: A function that reads the elements; None when they are in another file or too many
             (:data:`NUMBERS_LIMIT`).
+        rank: Number of dimensions.
     """
 
     dtype: str
     elements: int
     numbers: Callable[[], tuple[Number, ...] | None]
+    rank: int = 1
 
 
 class Node(NamedTuple):
@@ -111,6 +113,11 @@ class Node(NamedTuple):
     outputs: tuple[str, ...]
     attributes: Mapping[str, Number]
 
+    def integer(self, name: str, default: int) -> int | None:
+        """Return an attribute, ``default`` if it is not there; None if it is a float, which no runtime takes for it."""
+        value = self.attributes.get(name, default)
+        return value if isinstance(value, int) else None
+
 
 class Graph:
     """A graph, a subgraph of a control-flow operator, or the body of a local function.
@@ -119,12 +126,14 @@ class Graph:
         parent: The graph whose values this one may read; None for the main graph and for functions.
         inputs, outputs: Tensors of the graph; empty for functions, which do not type them.
         constants: Constants by name: initializers and the values of Constant nodes.
+        arguments: Constants that a call gives to a local function, by the names of its inputs.
+        formals: Names of the inputs of a local function, else empty.
 
     Raises:
         ModelFormatError: It is nested too deep.
     """
 
-    __slots__ = ("constants", "depth", "inputs", "name", "nodes", "outputs", "parent")
+    __slots__ = ("arguments", "constants", "depth", "formals", "inputs", "name", "nodes", "outputs", "parent")
 
     def __init__(self, parent: Graph | None = None) -> None:
         self.parent = parent
@@ -136,13 +145,16 @@ class Graph:
         self.outputs: tuple[TensorFacts, ...] = ()
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
+        self.arguments: Mapping[str, Constant] = {}
+        self.formals: tuple[str, ...] = ()
 
     def constant(self, name: str) -> Constant | None:
         """Return the constant of that name here or in an outer graph."""
         graph: Graph | None = self
         while graph is not None:
-            if name in graph.constants:
-                return graph.constants[name]
+            found = graph.constants.get(name) or graph.arguments.get(name)
+            if found is not None:
+                return found
             graph = graph.parent
         return None
 
@@ -184,7 +196,7 @@ def decode(data: Data, dtype: str) -> tuple[Number, ...] | None:
 def parameters(
     graph: Graph, scale: str, zero_point: str, dtype: str | None, axis: int | None, rank: int | None
 ) -> QuantizationParameters | None:
-    """Parameters from the constants named; None unless both are known and fit one another.
+    """Parameters from the constants named; None unless both are known, fit one another, and are none of blocks.
 
     Args:
         graph: Graph in which the constants are looked up.
@@ -197,6 +209,9 @@ def parameters(
     scales = scales_of.numbers() if scales_of else None
     if not scales or not all(0 < s < math.inf for s in scales):
         return None
+    if scales_of and scales_of.rank > 1 and len(scales) > 1:
+        # One for each block, which is no parameter along an axis.
+        return None
     zero_points: tuple[Number, ...] | None = (0,) * len(scales)
     if zero_point:
         zeros_of = graph.constant(zero_point)
@@ -206,6 +221,8 @@ def parameters(
         zero_points = zeros_of.numbers()
         zero_points = zero_points[: zeros_of.elements] if zero_points else None
     if zero_points is None or dtype is None or len(zero_points) != len(scales):
+        return None
+    if not all(map(math.isfinite, zero_points)):
         return None
     if len(scales) == 1:
         axis = None

@@ -7,13 +7,13 @@ points that describe inputs and outputs.
 from __future__ import annotations
 
 import functools
-import os
 import re
 import struct
-from pathlib import Path, PurePosixPath
+from collections import deque
+from pathlib import Path
 
 from otel_quantmon.errors import ModelFormatError
-from otel_quantmon.guard import pass_on
+from otel_quantmon.models.formats.external import ExternalData
 from otel_quantmon.models.formats.facts import ModelFacts, TensorFacts
 from otel_quantmon.models.formats.graph import (
     ATTRIBUTES_READ,
@@ -54,6 +54,9 @@ _GENERIC_NAME = re.compile(
 
 _EXTERNAL = 1  # TensorProto.DataLocation
 
+_Key = tuple[str, str, int]
+"""Domain and name of a local function, and a number that tells functions of the same name apart."""
+
 
 def read_onnx(data: Data, folder: Path | None) -> ModelFacts:
     """Read a serialized ``ModelProto``.
@@ -83,15 +86,6 @@ def stated_version(model_version: int, metadata: dict[str, str]) -> str | None:
     return None
 
 
-def _is_beside(location: str) -> bool:
-    """Return False for external data outside the model's folder.
-
-    ONNX Runtime refuses it, and looking there would show strangers what exists.
-    """
-    path = PurePosixPath(location)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in location
-
-
 def _message(field: Field) -> Data:
     if isinstance(field, int):
         raise ModelFormatError("a number stands where a message belongs")
@@ -119,9 +113,13 @@ class _Reader:
 
     def __init__(self, folder: Path | None) -> None:
         self._wire = WireReader()
-        self._folder = folder
-        self._pending: list[tuple[Data, Graph, bool]] = []  # the last: a FunctionProto
-        self._external: dict[str, int] = {}
+        self._pending: list[tuple[Data, Graph]] = []
+        # Local functions that are yet to be added: their bodies, and the graphs inside these.
+        self._functions: dict[_Key, tuple[Graph, tuple[tuple[Data, Graph], ...]]] = {}
+        # The first call of each, with the graph that it is in.
+        self._calls: dict[_Key, tuple[Graph, Node]] = {}
+        self._called: deque[_Key] = deque()
+        self._external = ExternalData(folder)
         self._unknown: dict[str, str] = {}
 
     def read(self, data: Data) -> ModelFacts:
@@ -144,12 +142,20 @@ class _Reader:
             raise ModelFormatError("it has no graph, or no ir_version, so it is no ONNX model")
         scheme = Scheme()
         graph = Graph()
-        self._pending = [(main, graph, False), *((function, Graph(), True) for function in functions)]
-        while self._pending:
-            body, target, is_function = self._pending.pop()
-            self._read_graph(body, target, is_function=is_function)
-            scheme.add(target)
+        for function in functions:
+            self._read_function(function)
+        self._pending = [(main, graph)]
+        self._add_pending(scheme)
+        self._add_called(scheme)
+        # Those that nobody calls.
+        for key in list(self._functions):
+            if key in self._functions:
+                self._called.append(key)
+                self._add_called(scheme)
         inputs, outputs = with_quantization(graph)
+        external_size, incomplete = self._external.size()
+        if incomplete is not None:
+            self._unknown["size"] = incomplete
         weight_type = scheme.weight_type()
         return ModelFacts(
             format="onnx",
@@ -159,14 +165,37 @@ class _Reader:
             weight_bits=bits(weight_type) if weight_type else None,
             name=stated_name(graph.name),
             version=stated_version(model_version, metadata),
-            size=len(data) + self._external_size(),
-            external=tuple(filter(_is_beside, self._external)),
+            size=len(data) + external_size,
+            external=self._external.beside(),
             inputs=inputs,
             outputs=outputs,
             metadata=metadata,
             operators=dict(scheme.operators),
             unknown=self._unknown,
         )
+
+    def _add_pending(self, scheme: Scheme) -> None:
+        while self._pending:
+            body, graph = self._pending.pop()
+            self._read_graph(body, graph)
+            self._add_graph(graph, scheme, None)
+
+    def _add_called(self, scheme: Scheme) -> None:
+        """Add the functions of which a call was met, after their callers, and those that they call."""
+        while self._called:
+            key = self._called.popleft()
+            body, nested = self._functions.pop(key)
+            self._pending = list(nested)
+            self._add_graph(body, scheme, self._calls.get(key))
+            self._add_pending(scheme)
+
+    def _add_graph(self, graph: Graph, scheme: Scheme, call: tuple[Graph, Node] | None) -> None:
+        scheme.add(graph, call)
+        for node in graph.nodes if self._functions else ():
+            key = node.domain, node.op_type, 0
+            if key in self._functions and key not in self._calls:
+                self._calls[key] = graph, node
+                self._called.append(key)
 
     def _add_metadata(self, metadata: dict[str, str], entry: Data) -> None:
         key, value = self._entry(entry)
@@ -186,15 +215,35 @@ class _Reader:
                 text_value = _message(value)
         return key, text_value
 
-    def _read_graph(self, body: Data, graph: Graph, *, is_function: bool) -> None:
-        """Read a GraphProto, or a FunctionProto, whose nodes alone are of interest."""
+    def _read_function(self, body: Data) -> None:
+        """Read a FunctionProto: its nodes, and what its inputs are called."""
+        graph = Graph()
+        domain = ""
+        formals: list[str] = []
+        self._pending = []
+        for number, value in self._wire.fields(body):
+            if number == 1:
+                graph.name = text(value)
+            elif number == 4:
+                formals.append(text(value))
+            elif number == 7:
+                self._add_node(_message(value), graph)
+            elif number == 10:
+                domain = text(value)
+        graph.formals = tuple(formals)
+        key = domain, graph.name, 0
+        if key in self._functions:
+            # An overload, which a call is not told from.
+            key = domain, graph.name, len(self._functions)
+        self._functions[key] = graph, tuple(self._pending)
+
+    def _read_graph(self, body: Data, graph: Graph) -> None:
+        """Read a GraphProto."""
         inputs: list[TensorFacts] = []
         outputs: list[TensorFacts] = []
         for number, value in self._wire.fields(body):
-            if number == (7 if is_function else 1):
+            if number == 1:
                 self._add_node(_message(value), graph)
-            elif is_function:
-                continue
             elif number == 2:
                 graph.name = text(value)
             elif number == 5:
@@ -245,7 +294,7 @@ class _Reader:
             elif number == 3:
                 numbers[name] = _number(value)
             elif number in (6, 11):
-                self._pending.append((_message(value), Graph(parent=graph), False))
+                self._pending.append((_message(value), Graph(parent=graph)))
             elif number == 5 and constant:
                 graph.constants[constant] = self._tensor(_message(value))[1]
             elif number == 22 and constant:
@@ -288,7 +337,8 @@ class _Reader:
         if is_external:
             self._add_external(external)
         dtype = dtype_name(code)
-        return name, Constant(dtype, element_count(dims), functools.partial(self._numbers, body, dtype))
+        numbers = functools.partial(self._numbers, body, dtype)
+        return name, Constant(dtype, element_count(dims), numbers, len(dims))
 
     def _numbers(self, body: Data, dtype: str) -> tuple[Number, ...] | None:
         """Return the elements of a TensorProto, wherever among its fields they are; see :class:`Constant`."""
@@ -314,25 +364,7 @@ class _Reader:
         for entry in entries:
             key, value = self._entry(entry)
             if key == "location":
-                self._external[text(value)] = 0
-
-    def _external_size(self) -> int:
-        """Bytes of the external data files; those that cannot be counted are noted."""
-        total = 0
-        missing: list[str] = []
-        for location in self._external:
-            if self._folder is None or not _is_beside(location):
-                missing.append(location)
-                continue
-            try:
-                total += os.stat(self._folder / location).st_size
-            except OSError as error:
-                pass_on(error)
-                missing.append(location)
-        if missing:
-            shown = ", ".join(repr(location[:100]) for location in missing[:3])
-            self._unknown["size"] = f"{len(missing)} files of external data not found: {shown}"
-        return total
+                self._external.add(text(value))
 
     def _value_info(self, body: Data) -> TensorFacts:
         name, dtype, shape = "", "undefined", None

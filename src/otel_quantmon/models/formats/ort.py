@@ -114,12 +114,13 @@ def _read_graph(
 
 def _tensor(buffer: FlatBuffer, tensor: Table, unknown: dict[str, str]) -> tuple[str, Constant]:
     dtype = dtype_name(tensor.number(3, "i"))
-    elements = element_count(tensor.numbers(2, "q", RANK_LIMIT))
+    dims = tensor.numbers(2, "q", RANK_LIMIT)
+    elements = element_count(dims)
     if tensor.number(6, "q", -1) >= 0:
         unknown["size"] = "its external data has no stated place"
         return tensor.text(0), Constant(dtype, elements, lambda: None)
     return tensor.text(0), Constant(
-        dtype, elements, functools.partial(_numbers, buffer, tensor.raw(4), dtype)
+        dtype, elements, functools.partial(_numbers, buffer, tensor.raw(4), dtype), len(dims)
     )
 
 

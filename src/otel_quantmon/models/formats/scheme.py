@@ -44,6 +44,12 @@ _DYNAMIC = frozenset(
 _WEIGHT_ONLY = frozenset({"MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE", "MatMulFpQ4"})
 _INTEGER = frozenset({"QGemm", "QAttention", "QEmbedLayerNormalization"})
 
+# Where an operator that is not MatMulNBits has its packed weights and their scales, as (weight, scale).
+_PACKED: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "GatherBlockQuantized": ((0, 2),),
+    "QMoE": ((2, 3), (5, 6), (8, 9)),
+}
+
 # Operators that hand their first input on, with its values as they are: of a quantized tensor they keep the
 # parameters (per tensor), of a constant the constancy.
 _MOVES = frozenset({"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"})
@@ -97,9 +103,23 @@ class Scheme:
         # What a dequantized value comes from: "weight", "activation" or "dynamic"; per graph, by name.
         self._origins: dict[int, dict[str, str]] = {}
 
-    def add(self, graph: Graph) -> None:
-        """Count the operators and constants of one graph."""
-        self._origins[id(graph)] = {}
+    def add(self, graph: Graph, call: tuple[Graph, Node] | None = None) -> None:
+        """Count the operators and constants of one graph.
+
+        Args:
+            graph: A graph, or the body of a local function.
+            call: A call of that function, and the graph that it is in, which has been added.
+        """
+        origins = self._origins[id(graph)] = {}
+        if call is not None:
+            caller, node = call
+            arguments: dict[str, Constant] = {}
+            for formal, given in zip(graph.formals, node.inputs, strict=False):
+                if constant := caller.constant(given):
+                    arguments[formal] = constant
+                elif origin := self._origin(caller, given):
+                    origins[formal] = origin
+            graph.arguments = arguments
         for constant in graph.constants.values():
             self._weights[constant.dtype] += constant.elements
         requantized = {_input(node, 0) for node in graph.nodes if node.op_type == "QuantizeLinear"}
@@ -149,7 +169,7 @@ class Scheme:
             self._vote(graph, node, requantized)
 
     def _add_quantize(self, graph: Graph, node: Node, constant: Constant | None, output: str) -> None:
-        dtype = graph.dtype_of(_input(node, 2)) or "uint8"
+        dtype = _codes_of(graph, node)
         if constant is None:
             self._activations[dtype] += 1
             return
@@ -183,15 +203,15 @@ class Scheme:
 
     def _add_packed_weight(self, graph: Graph, node: Node) -> None:
         """Count a weight of several elements a byte by its own type rather than by that of its bytes."""
-        index = 0 if node.op_type == "GatherBlockQuantized" else 1
-        packed = graph.constant(_input(node, index))
-        width = int(node.attributes.get("bits", 4))
-        scale = graph.dtype_of(_input(node, 2))
-        if scale:
-            self._scales[scale] += 1
-        if packed and packed.dtype == "uint8" and width in (2, 4):
-            self._weights["uint8"] -= packed.elements
-            self._weights[f"uint{width}"] += packed.elements * 8 // width
+        width = node.integer("expert_weight_bits" if node.op_type == "QMoE" else "bits", 4)
+        for weight_at, scale_at in _PACKED.get(node.op_type, ((1, 2),)):
+            packed = graph.constant(_input(node, weight_at))
+            scale = graph.dtype_of(_input(node, scale_at))
+            if scale:
+                self._scales[scale] += 1
+            if packed and packed.dtype == "uint8" and width in (2, 4):
+                self._weights["uint8"] -= packed.elements
+                self._weights[f"uint{width}"] += packed.elements * 8 // width
 
     def weight_type(self) -> str | None:
         """Type of most weights' elements. Wider integers are shapes, indices and biases, not weights."""
@@ -230,6 +250,12 @@ class Scheme:
         return weight if weight and is_float(weight) else None
 
 
+def _codes_of(graph: Graph, node: Node) -> str:
+    """Type of the codes that a QuantizeLinear writes: its zero point's, else the one that it states, else uint8."""
+    stated = node.integer("output_dtype", 0)
+    return graph.dtype_of(_input(node, 2)) or (dtype_name(stated) if stated else "uint8")
+
+
 def with_quantization(graph: Graph) -> tuple[tuple[TensorFacts, ...], tuple[TensorFacts, ...]]:
     """Return inputs and outputs of the main graph, with the parameters of the operators at its edges."""
     aliases = {tensor.name: tensor.name for tensor in graph.inputs}
@@ -244,7 +270,7 @@ def with_quantization(graph: Graph) -> tuple[tuple[TensorFacts, ...], tuple[Tens
             if source is None or source in found:
                 continue
             moved = _input(node, index) != source
-            read = _parameters(graph, node, scale, zero_point, inputs[source])
+            read = _parameters(graph, node, scale, zero_point, inputs[source], None)
             found[source] = None if read and moved and read.axis is not None else read
     producers = {name: node for node in graph.nodes for name in node.outputs}
     return (
@@ -280,18 +306,24 @@ def _written(
         scale, zero_point = 1, 2
     else:
         return None
-    read = _parameters(graph, node, scale, zero_point, output)
+    read = _parameters(graph, node, scale, zero_point, output, producers.get(_input(node, 0)))
     return None if read and moved and read.axis is not None else read
 
 
 def _parameters(
-    graph: Graph, node: Node, scale: int, zero_point: int, tensor: TensorFacts
+    graph: Graph, node: Node, scale: int, zero_point: int, tensor: TensorFacts, before: Node | None
 ) -> QuantizationParameters | None:
-    # ONNX: without a zero point the codes have output_dtype, and without that they are uint8.
-    stated = dtype_name(int(node.attributes.get("output_dtype", 2)))
-    codes = tensor.dtype if is_integer(tensor.dtype) else stated
+    """Return what a node says of ``tensor``; ``before`` is the node that it has its first input from."""
+    axis = node.integer("axis", 1)
+    if axis is None or node.attributes.get("block_size", 0) != 0:
+        # Parameters of blocks are not those of an axis.
+        return None
+    codes = tensor.dtype if is_integer(tensor.dtype) else None
+    if codes is None and node.op_type == "QuantizeLinear":
+        codes = _codes_of(graph, node)
+    elif codes is None and before is not None and before.op_type == "QuantizeLinear":
+        codes = _codes_of(graph, before)
     rank = len(tensor.shape) if tensor.shape is not None else None
-    axis = int(node.attributes.get("axis", 1))
     return parameters(graph, _input(node, scale), _input(node, zero_point), codes, axis, rank)
 
 
