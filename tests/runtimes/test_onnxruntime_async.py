@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from exported import Exported
+from packaging.version import Version
 
 from otel_quantmon.probe.call_state import CallState
 from otel_quantmon.process.worker import worker
@@ -147,6 +148,13 @@ def test_the_callback_is_called_after_an_exception_that_is_passed_on(
     assert raised == [TimeoutError]
 
 
+# Up to 1.23 at least, such a process hangs or ends by SIGSEGV without us too; 1.32 keeps what it runs.
+_DROPPED = pytest.mark.skipif(
+    Version(onnxruntime.__version__) < Version("1.32"),
+    reason="this release of ONNX Runtime does not keep a session that is dropped while it runs",
+)
+
+
 class UnderWay:
     """Calls that last until they are told, of a session that nothing else refers to when it is dropped.
 
@@ -170,6 +178,8 @@ class UnderWay:
             self.start()
             self.tell()
             assert self.over.wait(60)
+        # What hooks were given is let go of by the worker.
+        assert worker.flush(60)
         weakref.finalize(self._session, lambda: self.died.append(threading.current_thread().name))
 
     def start(self) -> None:
@@ -188,6 +198,7 @@ class UnderWay:
         self._told[()] = 1
 
 
+@_DROPPED
 @pytest.mark.parametrize(
     "settings",
     [{"spans": "none"}, {"spans": "all"}, {"timeout": 600.0}, {"response_hook": lambda *_: None}],
@@ -208,6 +219,7 @@ def test_a_session_that_is_dropped_while_a_call_runs_dies_where_it_is_dropped(
     assert exported.count() == 4
 
 
+@_DROPPED
 def test_a_session_that_is_dropped_while_a_hook_has_it_does_not_die_on_the_runtimes_thread(
     exported: Exported, instrument: Instrument
 ) -> None:
