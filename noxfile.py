@@ -205,7 +205,8 @@ def tests_tflite_runtime(session: nox.Session) -> None:
         session.skip("tflite-runtime exists for Python 3.10 and 3.11")
     session.install(".", "tflite-runtime>=2.14", "numpy<2", "opentelemetry-sdk", "hypothesis", "pytest>=8.2")
     _install_models(session)
-    session.run("pytest", "tests/runtimes/test_tflite_ways.py", "-k", "tflite_runtime", *session.posargs)
+    ways = ("tests/runtimes/test_tflite_ways.py", "tests/runtimes/test_tflite_instances.py")
+    session.run("pytest", *ways, "-k", "tflite_runtime", *session.posargs)
 
 
 @nox.session(python=THIS)
