@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from array import array
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from benchmarks.faults.services import SPECS, Reference, Service, Spec, Trouble
 KEPT = 3000  # observations of each stream before the change, and after it
 FLOOR_CALLS = 300  # after the change, at least
 REFERENCES = 64  # evaluations before the change and after it, by the benchmark itself
-MOST_SECONDS = 180.0  # that a fault lasts
+MOST_SECONDS = 180.0  # that a fault lasts, and that a baseline is waited for
 BURST = 8  # calls between two pauses, at most: about a thousand in a second
 PAUSE = 0.007
 
@@ -45,12 +46,15 @@ class Telemetry:
         self._reader = InMemoryMetricReader()
         self.provider = MeterProvider([self._reader])
         self.anomalies: dict[str, int] = {}
+        # Types with a baseline.
+        self.watched: set[str] = set()
         self.evaluations = self.calls = 0
 
     def collect(self) -> None:
         """Read the counters."""
         data = self._reader.get_metrics_data()
         anomalies: dict[str, int] = {}
+        watched: set[str] = set()
         evaluations = calls = 0
         for resource in data.resource_metrics if data is not None else ():
             for scope in resource.scope_metrics:
@@ -59,13 +63,19 @@ class Telemetry:
                         for point in metric.data.data_points:
                             kind = str(point.attributes["quantmon.anomaly.type"])
                             anomalies[kind] = anomalies.get(kind, 0) + int(point.value)
+                    elif metric.name == "quantmon.anomaly.active":
+                        watched |= {
+                            str(point.attributes["quantmon.anomaly.type"])
+                            for point in metric.data.data_points
+                        }
                     elif metric.name == "quantmon.inference.duration":
                         calls += sum(point.count for point in metric.data.data_points)
                     elif metric.name == "quantmon.reference.evaluations":
                         for point in metric.data.data_points:
                             if point.attributes["quantmon.reference.outcome"] == "evaluated":
                                 evaluations += int(point.value)
-        self.anomalies, self.evaluations, self.calls = anomalies, evaluations, calls
+        self.anomalies, self.watched = anomalies, watched
+        self.evaluations, self.calls = evaluations, calls
 
 
 def sketch(spec: Spec, tensor: Array, outputs: list[Array]) -> dict[str, float]:
@@ -215,10 +225,18 @@ class Application:
         if compare and self.reference is not None:
             self.streams.add(error(outputs, self.reference.outputs(as_float(tensor), state)))
 
-    def healthy(self, seconds: float, calls: int, *, busy: bool = False) -> None:
-        """Go on without a fault for so long and so many calls; without pauses if ``busy``."""
+    def healthy(self, seconds: float, calls: int, watched: AbstractSet[str], *, busy: bool = False) -> None:
+        """Go on without a fault for so long and so many calls, and until these types have a baseline.
+
+        Without pauses if ``busy``. A baseline of times is learnt anew where its halves differ, as on a host that is
+        slow by turns; a fault before that would be a part of it.
+        """
         began = time.monotonic()
-        while time.monotonic() - began < seconds or self.calls < calls:
+        while (
+            time.monotonic() - began < seconds
+            or self.calls < calls
+            or (watched - self.telemetry.watched and time.monotonic() - began < MOST_SECONDS)
+        ):
             self.burst(*((20 * BURST, 0.0) if busy else ()))
         for _ in range(REFERENCES):
             self.one(compare=True)
@@ -294,7 +312,8 @@ def main() -> None:
     app.trouble.wait = TIMEOUT * 1.5
     checks = count_checks()
     began = time.monotonic()
-    app.healthy(options.seconds, options.calls, busy=fault is None)
+    watched = frozenset() if fault is None else fault.types & {"latency_drift", "stall", "memory_growth"}
+    app.healthy(options.seconds, options.calls, watched, busy=fault is None)
     app.telemetry.collect()
     if app.telemetry.calls != app.calls:
         raise RuntimeError(f"of {app.calls} calls {app.telemetry.calls} were observed")

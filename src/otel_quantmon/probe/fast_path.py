@@ -50,7 +50,9 @@ def observed(  # noqa: PLR0915  one body, for its cost
                     return original(*_given(instance, first, second), *rest, **named)
                 if second is not _MISSING:
                     return original(instance, first, second)
-                return original(*_given(instance, first, second))
+                if first is not _MISSING:
+                    return original(instance, first)
+                return original() if instance is _MISSING else original(instance)
             asleep = None
         try:
             state = instance._quantmon_probe.states[method]
