@@ -55,7 +55,7 @@ class CallState(PendingCalls):
         to_warm_up: Calls until this call state is warm.
         anomaly: Type of the anomaly that was found last, until a call has shown it.
         sampler: Takes samples of the calls, None if they cannot be read.
-        idle: Tells whether there is nowhere to report to; None as soon as there has been somewhere.
+        asleep: True until there has been somewhere to report to.
         slow: True if there is nowhere, or the next call has to take the slow path: for a timeout, a request hook, its
             span, a sample, or to be calibrated.
         always_slow: True if every call has to, for one of the first three.
@@ -68,6 +68,7 @@ class CallState(PendingCalls):
         "always_slow",
         "anomaly",
         "array",
+        "asleep",
         "budget",
         "calibrate",
         "credit",
@@ -75,7 +76,6 @@ class CallState(PendingCalls):
         "fixed_shapes",
         "hookless",
         "hooks",
-        "idle",
         "kind_of",
         "kinds_by_size",
         "look_at",
@@ -153,14 +153,14 @@ class CallState(PendingCalls):
         self.always_slow = (
             settings.timeout is not None or hooks.request is not None or settings.spans == "all"
         )
-        self.idle: Callable[[], bool] | None = providers.idle
+        self.asleep = True
         self.slow = True
 
     def wake(self) -> bool:
         """Begin to observe if there is somewhere to report to; no call is observed before, and none is missed."""
         if self.providers.idle():
             return False
-        self.idle = None
+        self.asleep = False
         self.settle()
         return True
 

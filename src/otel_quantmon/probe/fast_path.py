@@ -62,7 +62,7 @@ def observed(  # noqa: PLR0915  one body, for its cost
             pass_on(error)
             state = state_of(instance, method)
         if state is None or state.slow:
-            if state is None or (state.idle is not None and not state.wake()):
+            if state is None or (state.asleep and not state.wake()):
                 return original(*_given(instance, first, second, *rest), **named)
             return take_slow_path(call, original, state, instance, _given(first, second, *rest), named)
         context = current_context()

@@ -15,13 +15,10 @@ from otel_quantmon.fidelity.layers.breakdown import break_down
 from otel_quantmon.fidelity.layers.layer import LayersError
 from otel_quantmon.fidelity.numerics.comparison import compare
 from otel_quantmon.fidelity.reference.evaluation import unpacked_facts
+from otel_quantmon.fidelity.windows import SAME_RELATIVE_ERROR
 from otel_quantmon.models.formats.facts import TensorFacts
 
 __all__ = ["Entry", "EntryTask", "find_entry"]
-
-# Of an output's norm, between two runs of one file on one host: float32 arithmetic in another order may give as much,
-# see `fidelity.windows.SAME_RELATIVE_ERROR`.
-_SAME = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,4 +118,4 @@ def _reproduced(task: EntryTask) -> bool | None:
     errors = [
         one.measures.relative_error for one in compared if one.reason is None and one.measures is not None
     ]
-    return max(errors) <= _SAME if errors else None
+    return max(errors) <= SAME_RELATIVE_ERROR if errors else None

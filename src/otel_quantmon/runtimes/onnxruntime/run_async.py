@@ -77,7 +77,7 @@ def observed_async(original: F, method: Method, state_of: StateOf, idle: Idle) -
         if state is None or state.slow or user_data is _MISSING or named or (context and suppressed(context)):
             given = (session, names, feeds, callback, user_data, *rest)
             args = tuple(value for value in given if value is not _MISSING)
-            if state is None or suppressed(context) or (state.idle is not None and not state.wake()):
+            if state is None or suppressed(context) or (state.asleep and not state.wake()):
                 return original(*args, **named)
             return _take_slow_path(call, original, state, context, args, named)
         in_flight = state.in_flight
